@@ -1,0 +1,41 @@
+# What a newcomer needs is `make demo` and `make test`; each does all of its own set-up.
+# Everything it makes lies below target/.
+
+PG ?= 15
+TIER ?=
+
+.PHONY: help demo demo-stop test build setup lint clean-clusters
+
+help:
+	@echo 'make demo               a server of its own with a year of traffic; shows what the extension answers'
+	@echo 'make demo-stop          stops that server'
+	@echo 'make test               all tests, against PostgreSQL 15; PG=16 or PG=18 for another major'
+	@echo 'make test TIER=regress  one tier: core, regress, isolation or server; TESTS="a b" only these tests'
+	@echo 'make build              compiles into target/pg/15; PG_CONFIG=/path/to/pg_config into another server'
+	@echo 'make lint               cargo fmt --check and clippy'
+	@echo 'make clean-clusters     stops and deletes every private cluster below target/'
+
+setup:
+	@scripts/setup $(PG)
+
+build: setup
+	@scripts/build $(PG)
+
+# these use the private servers only
+demo test: export PG_CONFIG =
+
+demo: PG = 15
+demo: build
+	@demo/run
+
+demo-stop:
+	@demo/stop
+
+test: build
+	@scripts/test $(PG) $(TIER)
+
+lint: setup
+	@scripts/lint $(PG)
+
+clean-clusters:
+	@scripts/clean-clusters

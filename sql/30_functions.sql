@@ -1,0 +1,241 @@
+-- Functions. Everything that reads or writes our tables for somebody else runs with the extension owner's rights and a pinned
+-- search_path; who may call what is decided in sql/90_grants.sql and, for the answers, in src/access.rs.
+
+CREATE FUNCTION llm.bucket(at timestamptz) RETURNS timestamptz
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_bucket_wrapper';
+COMMENT ON FUNCTION llm.bucket(timestamptz) IS
+    'start of the bucket that holds an instant: an hour of UTC, cut once more where local days start off the hour (37 buckets a day); infinity is its own bucket';
+
+CREATE FUNCTION llm._next_bucket(bucket timestamptz) RETURNS timestamptz
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_next_bucket_wrapper';
+COMMENT ON FUNCTION llm._next_bucket(timestamptz) IS 'start of the bucket after the one that holds an instant';
+
+CREATE FUNCTION llm.canonical_model(mapping text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.split_part(pg_catalog.substr(mapping, pg_catalog.strpos(mapping, '/') OPERATOR(pg_catalog.+) 1), ':', 1);
+COMMENT ON FUNCTION llm.canonical_model(text) IS
+    'canonical name of a model as routed: through the first "/" and from the first ":" is stripped; llm.model_alias overrides it in answers';
+
+-- Attaching
+
+CREATE FUNCTION llm.attach_log(relation regclass, columns jsonb DEFAULT NULL, on_delete text DEFAULT 'keep', capture text DEFAULT 'statement', backfill boolean DEFAULT true)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'llm_attach_log_wrapper';
+COMMENT ON FUNCTION llm.attach_log(regclass, jsonb, text, text, boolean) IS
+    'attaches a request log: from now on every change is counted, and existing rows are backfilled by the worker or CALL llm.backfill(). columns maps canonical fields to a column or an SQL expression; NULL recognises the table (canonical names, LLM Gateway, LiteLLM). on_delete: keep | subtract; capture: statement | row (also rows a replication worker applies). Returns what was understood. Errors: 22023, 22004, 42703, 42804, 42809, 42P17, 42501, 42710, 55000, 55P03';
+
+CREATE FUNCTION llm.detach_log(relation regclass) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'llm_detach_log_wrapper';
+COMMENT ON FUNCTION llm.detach_log(regclass) IS
+    'detaches a request log: its rows are not counted any more, the numbers stay and are sealed; attaching again unseals them. Errors: 22004, 42501, 55000 (not attached), 55P03';
+
+CREATE FUNCTION llm.create_request_log(name text DEFAULT 'llm.request_log') RETURNS regclass
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'llm_create_request_log_wrapper';
+COMMENT ON FUNCTION llm.create_request_log(text) IS
+    'makes a request log with the canonical columns, an ordinary table partitioned by month (UTC) with a default partition, owned by the caller, and attaches it. Errors: 22004, 42602, 42P07, 3F000';
+
+CREATE FUNCTION llm._check_mapping(source int, relation regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_check_mapping_wrapper';
+COMMENT ON FUNCTION llm._check_mapping(int, regclass) IS 'follows renamed columns of an attached log; 55000 where a change breaks the mapping';
+
+CREATE FUNCTION llm._take(source int, relation regclass, kind smallint, sign int) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_wrapper';
+COMMENT ON FUNCTION llm._take(int, regclass, smallint, int) IS 'adds all rows of one table to llm._pending';
+
+CREATE FUNCTION llm._effective_on_delete(of_source text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_effective_on_delete_wrapper';
+COMMENT ON FUNCTION llm._effective_on_delete(text) IS 'llm.on_delete where it is set, else what the source says';
+
+CREATE FUNCTION llm._create_request_log(name text, owner oid) RETURNS regclass
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC'
+AS $$
+DECLARE
+    parts text[] := parse_ident(name);
+    log text;
+BEGIN
+    IF array_length(parts, 1) = 1 THEN
+        parts := ARRAY['public'] || parts;
+    ELSIF array_length(parts, 1) <> 2 THEN
+        RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'invalid name for a request log', HINT = 'Use name or schema.name.';
+    END IF;
+    IF NOT has_schema_privilege(owner, parts[1], 'CREATE') AND parts[1] <> 'llm' THEN
+        RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('permission denied for schema %I', parts[1]),
+            HINT = 'Name a schema in which you may create tables.';
+    END IF;
+    IF length(parts[2]) > 50 THEN
+        RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'invalid name for a request log', HINT = 'Use at most 50 characters: partitions add _default or _YYYY_MM.';
+    END IF;
+    log := format('%I.%I', parts[1], parts[2]);
+    EXECUTE format($sql$
+        CREATE TABLE %s (
+            id                     uuid NOT NULL DEFAULT gen_random_uuid(),
+            created_at             timestamptz NOT NULL DEFAULT now(),
+            organization_id        text NOT NULL,
+            project_id             text,
+            api_key_id             text NOT NULL,
+            user_id                text,
+            model                  text NOT NULL,
+            provider               text,
+            application            text,
+            mode                   text,
+            input_tokens           bigint,
+            output_tokens          bigint,
+            total_tokens           bigint GENERATED ALWAYS AS (coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) STORED,
+            reasoning_tokens       bigint,
+            cached_tokens          bigint,
+            cache_write_tokens     bigint,
+            cost                   numeric NOT NULL DEFAULT 0,
+            input_cost             numeric,
+            output_cost            numeric,
+            cached_input_cost      numeric,
+            request_cost           numeric,
+            is_error               boolean NOT NULL DEFAULT false,
+            is_client_error        boolean NOT NULL DEFAULT false,
+            is_cached              boolean NOT NULL DEFAULT false,
+            is_streamed            boolean NOT NULL DEFAULT false,
+            is_canceled            boolean NOT NULL DEFAULT false,
+            duration_ms            bigint,
+            time_to_first_token_ms bigint,
+            PRIMARY KEY (created_at, id)
+        ) PARTITION BY RANGE (created_at)$sql$, log);
+    EXECUTE format('ALTER TABLE %s OWNER TO %I', log, owner::regrole::text);
+    -- Whatever month a row is of, there is a place for it: an insert never fails for want of a partition.
+    EXECUTE format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT', parts[1], parts[2] || '_default', log);
+    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', parts[1], parts[2] || '_default', owner::regrole::text);
+    PERFORM llm._create_month(parts[1], parts[2], owner, month) FROM generate_series(-1, 2) AS m(month);
+    RETURN log::regclass;
+END
+$$;
+COMMENT ON FUNCTION llm._create_request_log(text, oid) IS 'the table behind llm.create_request_log';
+
+CREATE FUNCTION llm._create_month(log_schema text, log_name text, owner oid, month int) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC'
+AS $$
+DECLARE
+    first timestamptz := date_trunc('month', now()) + make_interval(months => month);
+    part text := log_name || to_char(first, '"_"YYYY"_"MM');
+BEGIN
+    EXECUTE format('CREATE TABLE %I.%I PARTITION OF %I.%I FOR VALUES FROM (%L) TO (%L)', log_schema, part, log_schema, log_name, first, first + interval '1 month');
+    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', log_schema, part, owner::regrole::text);
+END
+$$;
+COMMENT ON FUNCTION llm._create_month(text, text, oid, int) IS 'the partition of one month of a request log, counted from this one';
+
+-- Operating
+
+CREATE FUNCTION llm.fold() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_fold_wrapper';
+COMMENT ON FUNCTION llm.fold() IS
+    'adds everything that is pending to the rollups, in one transaction; returns the number of pending rows folded. Changes no number. Waits for another fold or rebuild';
+
+CREATE FUNCTION llm.rebuild("from" timestamptz, "to" timestamptz, organization text DEFAULT NULL, allow_loss boolean DEFAULT false) RETURNS bigint
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_rebuild_wrapper';
+COMMENT ON FUNCTION llm.rebuild(timestamptz, timestamptz, text, boolean) IS
+    'makes the rollups of a range what the attached logs and the kept rows give; returns the number of rollup rows written. Half-open, widened to buckets; organization NULL is all; sealed ranges are never touched. Errors: 22004, 22023, 55000 where requests of a source, organization and bucket would fall, unless allow_loss';
+
+CREATE FUNCTION llm.verify("from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL, organization text DEFAULT NULL)
+    RETURNS TABLE (source text, organization_id text, bucket timestamptz, level text, series jsonb, measure text, expected numeric, actual numeric)
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_verify_wrapper';
+COMMENT ON FUNCTION llm.verify(timestamptz, timestamptz, text) IS
+    'compares rollups and pending rows with the logs, in one snapshot; no rows = proved. Half-open, widened to buckets, NULL is unbounded; sealed ranges and what is not backfilled yet are skipped. source is NULL for levels that are derived from detail. Errors: 22023';
+
+CREATE FUNCTION llm._rebuild_source("from" timestamptz, "to" timestamptz, source int) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_rebuild_source_wrapper';
+COMMENT ON FUNCTION llm._rebuild_source(timestamptz, timestamptz, int) IS 'rebuilds one source; where rows are gone the numbers stay and are sealed';
+
+CREATE FUNCTION llm._fold_step() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_fold_step_wrapper';
+COMMENT ON FUNCTION llm._fold_step() IS 'folds one batch; whether there may be more';
+
+CREATE FUNCTION llm._backfill_step() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_backfill_step_wrapper';
+COMMENT ON FUNCTION llm._backfill_step() IS 'backfills some days of one log; says what was done, NULL when every log is complete';
+
+CREATE FUNCTION llm._heal() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- A leaf without its triggers (restored, or made while event triggers were off) gets them, and its rows are counted. Only where the root
+-- has its own: during a restore they come last.
+DECLARE
+    broken record;
+    step record;
+BEGIN
+    FOR broken IN
+        SELECT t.source, t.relation::regclass AS root FROM llm._trigger t
+        WHERE t.role = 'root' AND EXISTS (SELECT FROM llm._tree(t.relation::regclass) m
+                                          WHERE NOT EXISTS (SELECT FROM llm._trigger p WHERE p.relation = m.relation))
+    LOOP
+        FOR step IN
+            SELECT m.relation::regclass AS relation, m.is_leaf, s.* FROM llm.source s, llm._tree(broken.root) m
+            WHERE s.id = broken.source AND NOT EXISTS (SELECT FROM llm._trigger p WHERE p.relation = m.relation)
+        LOOP
+            PERFORM llm._install_triggers(step.relation, step.id, step.version, 'part', step.capture);
+        END LOOP;
+        PERFORM llm._record_leaves(s, broken.root) FROM llm.source s WHERE s.id = broken.source;
+        -- What the leaf missed is not known, so the whole source is read again.
+        UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = broken.source;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and has their source read again';
+
+CREATE PROCEDURE llm.backfill() LANGUAGE plpgsql AS $$
+-- No SECURITY DEFINER and no SET: COMMIT would fail. The steps have the rights.
+DECLARE
+    done text;
+BEGIN
+    COMMIT;
+    LOOP
+        done := llm._backfill_step();
+        EXIT WHEN done IS NULL;
+        RAISE NOTICE '%', done;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE llm.backfill() IS
+    'counts the rows that were in attached logs before, newest days first, each step in its own transaction; can be stopped and goes on where it was. Progress as NOTICE. Errors: 2D000 inside a transaction block';
+
+CREATE PROCEDURE llm.maintain() LANGUAGE plpgsql AS $$
+-- As llm.backfill().
+DECLARE
+    done text;
+BEGIN
+    COMMIT;
+    PERFORM llm._heal();
+    COMMIT;
+    WHILE llm._fold_step() LOOP
+        COMMIT;
+    END LOOP;
+    COMMIT;
+    LOOP
+        done := llm._backfill_step();
+        EXIT WHEN done IS NULL;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE llm.maintain() IS
+    'what the background worker does, for servers without shared_preload_libraries: folds and backfills. From pg_cron or any scheduler. Errors: 2D000 inside a transaction block';
+
+-- Reading
+
+CREATE FUNCTION llm.analytics_activity(org text, group_by text DEFAULT 'model', "from" date DEFAULT NULL, "to" date DEFAULT NULL, tz text DEFAULT 'UTC',
+                                       project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL, top int DEFAULT NULL)
+    RETURNS json
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'llm_analytics_activity_wrapper';
+COMMENT ON FUNCTION llm.analytics_activity(text, text, date, date, text, text, text, text, int) IS
+    'cost, requests and tokens of an organization per local day, and by model | mapping | provider | project | apiKey | user | application | mode, as JSON. from and to: inclusive local dates in tz (default: the last 7 days, today included); tz: an IANA name; project, api_key, user_id: only theirs; top: the rest becomes one entry "Other". Errors: 22004, 22023, 28000, 0A000 where a local day starts within a bucket';
+
+CREATE FUNCTION llm.activity(org text, group_by text DEFAULT 'model', "from" date DEFAULT NULL, "to" date DEFAULT NULL, tz text DEFAULT 'UTC',
+                             project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL)
+    RETURNS TABLE (date date, key text, label text, cost numeric, request_count bigint, input_tokens bigint, output_tokens bigint,
+                   total_tokens bigint, error_count bigint, client_error_count bigint, cache_count bigint)
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'llm_activity_wrapper';
+COMMENT ON FUNCTION llm.activity(text, text, date, date, text, text, text, text) IS
+    'the cells of llm.analytics_activity as rows; an idle day is one row with key and label NULL and zeros. Arguments and errors as there';

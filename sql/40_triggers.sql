@@ -1,0 +1,299 @@
+-- What is attached in the catalog: the triggers themselves say which source a relation belongs to, so that a restored dump, a renamed
+-- table and a partition tree in flux need no other record.
+
+CREATE FUNCTION llm._capture() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture';
+COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a statement changed to llm._pending. Arguments: source, version, root or part';
+
+CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
+    RETURNS SETOF llm._pending
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_read_log';
+COMMENT ON FUNCTION llm._read_log(int, regclass, timestamptz, timestamptz, text) IS
+    'the rows of a log (relation NULL: all of it; else one table of its tree) read and aggregated as capture does, in the caller''s snapshot, with the log owner''s rights; half-open, organization NULL is all';
+
+CREATE VIEW llm._trigger AS
+SELECT t.tgrelid AS relation,
+       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int AS source,
+       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 2)::int AS version,
+       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 3) AS role
+FROM pg_catalog.pg_trigger t
+WHERE t.tgname = 'llm_capture_insert' AND t.tgfoid = 'llm._capture()'::pg_catalog.regprocedure;
+COMMENT ON VIEW llm._trigger IS 'relations that carry the capture triggers, and the source their arguments name';
+
+CREATE FUNCTION llm._tree(root regclass) RETURNS TABLE (relation oid, is_leaf boolean)
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT relid::oid, isleaf FROM pg_partition_tree(root)
+    UNION
+    SELECT c.oid, c.relkind <> 'p' FROM pg_class c WHERE c.oid = root
+$$;
+COMMENT ON FUNCTION llm._tree(regclass) IS 'the tables of a partition tree, its root included';
+
+CREATE FUNCTION llm._leaf_bounds(leaf regclass, created_at name, OUT "from" timestamptz, OUT "to" timestamptz)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO'
+AS $$
+-- The bounds of a leaf in created_at. NULL, NULL unless every table above it is range-partitioned on the bare column.
+DECLARE
+    step record;
+    bounds text[];
+BEGIN
+    "from" := '-infinity';
+    "to" := 'infinity';
+    FOR step IN
+        SELECT pg_get_expr(c.relpartbound, c.oid) AS bound, p.partstrat, p.partnatts, a.attname
+        FROM pg_partition_ancestors(leaf) WITH ORDINALITY AS up(relid, depth)
+        JOIN pg_class c ON c.oid = up.relid AND c.relispartition
+        JOIN pg_inherits i ON i.inhrelid = c.oid
+        JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
+        LEFT JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+    LOOP
+        bounds := regexp_match(step.bound, '^FOR VALUES FROM \((?:''([^'']+)''|(MINVALUE))\) TO \((?:''([^'']+)''|(MAXVALUE))\)$');
+        IF step.partstrat <> 'r' OR step.partnatts <> 1 OR step.attname IS DISTINCT FROM created_at OR bounds IS NULL THEN
+            "from" := NULL;
+            "to" := NULL;
+            RETURN;
+        END IF;
+        "from" := greatest("from", coalesce(bounds[1]::timestamptz, '-infinity'));
+        "to" := least("to", coalesce(bounds[3]::timestamptz, 'infinity'));
+    END LOOP;
+    IF NOT (SELECT relispartition FROM pg_class WHERE oid = leaf) THEN
+        "from" := NULL;
+        "to" := NULL;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._leaf_bounds(regclass, name) IS 'bounds of a leaf in created_at, NULL where its tree is not range-partitioned on the bare column';
+
+CREATE FUNCTION llm._install_triggers(relation regclass, source int, version int, role text, capture text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+    call text := format('EXECUTE FUNCTION llm._capture(%L, %L, %L)', source, version, role);
+BEGIN
+    EXECUTE format('CREATE TRIGGER llm_capture_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS llm_new FOR EACH STATEMENT %s', relation, call);
+    EXECUTE format('CREATE TRIGGER llm_capture_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS llm_old NEW TABLE AS llm_new FOR EACH STATEMENT %s', relation, call);
+    EXECUTE format('CREATE TRIGGER llm_capture_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS llm_old FOR EACH STATEMENT %s', relation, call);
+    EXECUTE format('CREATE TRIGGER llm_capture_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT %s', relation, call);
+    -- Row triggers of a partitioned table are cloned to its partitions by PostgreSQL, so only the root gets one. ENABLE REPLICA: it
+    -- fires for rows a replication worker applies, where statement triggers do not, and only there.
+    IF capture = 'row' AND role = 'root' THEN
+        EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s', relation, call);
+        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER llm_capture_row', relation);
+    END IF;
+    -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.
+    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid = 'llm._capture()'::regprocedure AND tgparentid = 0 LOOP
+        EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION llm_analytics', name, relation);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION llm._install_triggers(regclass, int, int, text, text) IS 'puts the capture triggers on one table of a log''s tree';
+
+CREATE FUNCTION llm._remove_triggers(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid = 'llm._capture()'::regprocedure AND tgparentid = 0 LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION llm._remove_triggers(regclass) IS 'takes the capture triggers off one table';
+
+CREATE FUNCTION llm._seal_range(source int, organization text, "from" timestamptz, "to" timestamptz, reason text) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO llm._seal (source, organization_id, "from", "to", reason)
+    SELECT $1, $2, low, high, $5
+    FROM (SELECT llm.bucket($3) AS low, CASE WHEN llm.bucket($4) = $4 THEN $4 ELSE llm._next_bucket(llm.bucket($4)) END AS high) widened
+    WHERE low < high
+$$;
+COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text) IS 'declares a range final, widened to buckets';
+
+CREATE FUNCTION llm._leaf_entered(source llm.source, leaf regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- A table joined the tree. Its rows count from now on, unless it is one that left before: then its range was sealed with these very
+-- rows, and reading them again settles whether it still holds them.
+DECLARE
+    low timestamptz;
+    high timestamptz;
+BEGIN
+    SELECT b."from", b."to" INTO low, high FROM llm._leaf_bounds(leaf, source.columns -> 'created_at' ->> 'column') b;
+    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.reason = 'leaf' AND s."from" >= llm.bucket(low) AND s."to" <= high;
+    IF FOUND THEN
+        PERFORM llm._rebuild_source(low, high, ($1).id);
+    ELSE
+        PERFORM llm._take(($1).id, leaf, 0::smallint, 1);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._leaf_entered(llm.source, regclass) IS 'takes in the rows of a table that was attached to a log''s tree';
+
+CREATE FUNCTION llm._leaf_left(source llm.source, leaf regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- A table left the tree by DETACH; its rows are still there to be read.
+DECLARE
+    known llm._leaf;
+    is_leaf boolean := (SELECT relkind <> 'p' FROM pg_class WHERE oid = leaf);
+BEGIN
+    PERFORM llm._remove_triggers(leaf);
+    IF NOT is_leaf THEN
+        RETURN;
+    END IF;
+    SELECT l.* INTO known FROM llm._leaf l JOIN pg_class c ON c.relname = l.leaf_name
+        JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = l.leaf_schema
+        WHERE c.oid = leaf AND l.source = ($1).id;
+    IF llm._effective_on_delete(($1).on_delete) = 'subtract' THEN
+        PERFORM llm._take(($1).id, leaf, 0::smallint, -1);
+    ELSIF known."from" IS NOT NULL AND ($1).complete_from <= known."from" THEN
+        PERFORM llm._seal_range(($1).id, NULL, known."from", known."to", 'leaf');
+    ELSE
+        PERFORM llm._take(($1).id, leaf, 1::smallint, 1);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._leaf_left(llm.source, regclass) IS 'settles the numbers of a table that was detached from a log''s tree';
+
+CREATE FUNCTION llm._leaf_dropped(source llm.source, leaf llm._leaf) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- A table of the tree was dropped; nothing is left to be read.
+BEGIN
+    IF leaf."from" IS NOT NULL THEN
+        PERFORM llm._seal_range(($1).id, NULL, leaf."from", leaf."to", 'leaf');
+        RETURN;
+    END IF;
+    RAISE WARNING USING MESSAGE = format('the numbers of all organizations of log %I.%I are final from now on', ($1).relation_schema, ($1).relation_name),
+        DETAIL = format('%I.%I was dropped and held rows that no bound on created_at tells.', leaf.leaf_schema, leaf.leaf_name),
+        HINT = 'DETACH a partition before it is dropped: then its rows are counted first.';
+    PERFORM llm._seal_range(($1).id, held.organization_id, min(held.bucket), max(llm._next_bucket(held.bucket)), 'dropped')
+    FROM (SELECT o.organization_id, r.bucket
+          FROM llm._rollup_detail r JOIN llm.series s ON s.id = r.series JOIN llm._org o ON o.org = r.org
+          WHERE s.source = ($1).id
+          UNION ALL
+          SELECT p.organization_id, p.bucket FROM llm._pending p WHERE p.source = ($1).id) held
+    GROUP BY held.organization_id;
+END
+$$;
+COMMENT ON FUNCTION llm._leaf_dropped(llm.source, llm._leaf) IS 'seals what a dropped table of a log''s tree held';
+
+CREATE FUNCTION llm._sync_source(source_id int) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Brings the record of one source in step with the catalog after a DDL statement: names, columns, and which tables the tree has.
+DECLARE
+    root regclass := (SELECT t.relation FROM llm._trigger t WHERE t.source = source_id AND t.role = 'root');
+    src llm.source;
+    member record;
+BEGIN
+    IF root IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE llm.source s SET relation_schema = n.nspname, relation_name = c.relname
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = root AND s.id = source_id AND (s.relation_schema, s.relation_name) IS DISTINCT FROM (n.nspname::text, c.relname::text);
+    PERFORM llm._check_mapping(source_id, root);
+    SELECT * INTO src FROM llm.source s WHERE s.id = source_id;
+    FOR member IN
+        SELECT t.relation::regclass AS relation FROM llm._trigger t
+        WHERE t.source = source_id AND t.relation <> root AND NOT EXISTS (SELECT FROM llm._tree(root) m WHERE m.relation = t.relation)
+    LOOP
+        PERFORM llm._leaf_left(src, member.relation);
+    END LOOP;
+    FOR member IN
+        SELECT m.relation::regclass AS relation, m.is_leaf FROM llm._tree(root) m
+        WHERE NOT EXISTS (SELECT FROM llm._trigger t WHERE t.relation = m.relation) ORDER BY m.relation
+    LOOP
+        PERFORM llm._install_triggers(member.relation, source_id, src.version, 'part', src.capture);
+        IF member.is_leaf THEN
+            PERFORM llm._leaf_entered(src, member.relation);
+        END IF;
+    END LOOP;
+    PERFORM llm._record_leaves(src, root);
+END
+$$;
+COMMENT ON FUNCTION llm._sync_source(int) IS 'brings the record of a source in step with the catalog';
+
+CREATE FUNCTION llm._record_leaves(source llm.source, root regclass) RETURNS void
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM llm._leaf l WHERE l.source = ($1).id;
+    INSERT INTO llm._leaf (source, leaf_schema, leaf_name, "from", "to")
+    SELECT ($1).id, n.nspname, c.relname, b."from", b."to"
+    FROM llm._tree(root) m
+    JOIN pg_class c ON c.oid = m.relation
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN LATERAL llm._leaf_bounds(m.relation::regclass, ($1).columns -> 'created_at' ->> 'column') b ON true
+    WHERE m.is_leaf
+    ON CONFLICT (leaf_schema, leaf_name) DO UPDATE SET source = EXCLUDED.source, "from" = EXCLUDED."from", "to" = EXCLUDED."to"
+$$;
+COMMENT ON FUNCTION llm._record_leaves(llm.source, regclass) IS 'writes the leaves of a log and their bounds to llm._leaf';
+
+CREATE FUNCTION llm._ddl_end() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- Runs after every DDL statement on tables, anybody's: leaves at once unless a relation with our triggers is touched.
+DECLARE
+    found int;
+BEGIN
+    FOR found IN
+        SELECT DISTINCT t.source
+        FROM pg_event_trigger_ddl_commands() c
+        CROSS JOIN LATERAL (SELECT c.objid AS relid UNION SELECT a.relid::oid FROM pg_partition_ancestors(c.objid::regclass) a) up
+        JOIN llm._trigger t ON t.relation = up.relid
+        WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column')
+        UNION
+        SELECT t.source
+        FROM pg_event_trigger_ddl_commands() c
+        JOIN pg_class r ON r.relnamespace = c.objid
+        JOIN llm._trigger t ON t.relation = r.oid
+        WHERE c.classid = 'pg_namespace'::regclass
+    LOOP
+        PERFORM llm._sync_source(found);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION llm._ddl_end() IS 'event trigger: follows renames, refuses ALTERs that break a mapping, takes partitions in and settles those that leave';
+
+CREATE FUNCTION llm._dropped() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gone record;
+    src llm.source;
+    leaf llm._leaf;
+BEGIN
+    FOR gone IN SELECT s AS src FROM pg_event_trigger_dropped_objects() d
+        JOIN llm.source s ON s.relation_schema = d.schema_name AND s.relation_name = d.object_name AND s.state <> 'dropped'
+        WHERE d.object_type = 'table' AND NOT d.is_temporary
+    LOOP
+        src := gone.src;
+        DELETE FROM llm._leaf l WHERE l.source = src.id;
+        DELETE FROM llm._seal s WHERE s.source = src.id;
+        PERFORM llm._seal_range(src.id, NULL, '-infinity', 'infinity', 'dropped');
+        UPDATE llm.source s SET state = 'dropped', complete_from = '-infinity' WHERE s.id = src.id;
+    END LOOP;
+    FOR gone IN SELECT s AS src, l AS leaf FROM pg_event_trigger_dropped_objects() d
+        JOIN llm._leaf l ON l.leaf_schema = d.schema_name AND l.leaf_name = d.object_name
+        JOIN llm.source s ON s.id = l.source AND s.state = 'attached'
+        WHERE d.object_type = 'table' AND NOT d.is_temporary
+    LOOP
+        src := gone.src;
+        leaf := gone.leaf;
+        DELETE FROM llm._leaf l WHERE l.leaf_schema = leaf.leaf_schema AND l.leaf_name = leaf.leaf_name;
+        PERFORM llm._leaf_dropped(src, leaf);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION llm._dropped() IS 'event trigger: seals what a dropped log or a dropped table of its tree held';
+
+CREATE EVENT TRIGGER llm_analytics_ddl ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SCHEMA')
+    EXECUTE FUNCTION llm._ddl_end();
+CREATE EVENT TRIGGER llm_analytics_drop ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+    EXECUTE FUNCTION llm._dropped();

@@ -1,0 +1,148 @@
+-- Views: usage for BI tools, status for DBAs.
+
+CREATE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
+SELECT u.bucket,
+       u.organization_id,
+       coalesce(o.name, u.organization_id) AS organization,
+       nullif(u.project_id, '') AS project_id,
+       coalesce(p.name, nullif(u.project_id, ''), 'Unattributed') AS project,
+       nullif(u.api_key_id, '') AS api_key_id,
+       coalesce(k.label, nullif(u.api_key_id, ''), 'Unattributed') AS api_key,
+       coalesce(nullif(u.user_id, ''), k.user_id) AS user_id,
+       coalesce(a.name, a.email, nullif(u.user_id, ''), k.user_id, 'Unattributed') AS user_name,
+       nullif(coalesce(m.canonical, llm.canonical_model(u.mapping)), '') AS model,
+       nullif(u.mapping, '') AS mapping,
+       nullif(u.provider, '') AS provider,
+       nullif(u.application, '') AS application,
+       nullif(u.mode, '') AS mode,
+       u.requests,
+       u.errors,
+       u.client_errors,
+       u.cache_hits,
+       u.streamed,
+       u.canceled,
+       u.input_tokens,
+       u.output_tokens,
+       u.total_tokens,
+       u.reasoning_tokens,
+       u.cached_tokens,
+       u.cache_write_tokens,
+       u.duration_ms,
+       u.duration_count,
+       u.time_to_first_token_ms,
+       u.time_to_first_token_count,
+       u.cost,
+       u.input_cost,
+       u.output_cost,
+       u.cached_input_cost,
+       u.request_cost
+FROM (
+    SELECT r.bucket, g.organization_id, s.project_id, s.api_key_id, s.user_id, s.mapping, s.provider, s.application, s.mode,
+           r.requests, r.errors, r.client_errors, r.cache_hits, r.streamed, r.canceled, r.input_tokens, r.output_tokens, r.total_tokens, r.reasoning_tokens, r.cached_tokens, r.cache_write_tokens, r.duration_ms, r.duration_count, r.time_to_first_token_ms, r.time_to_first_token_count, r.cost, r.input_cost, r.output_cost, r.cached_input_cost, r.request_cost
+    FROM llm._rollup_detail r
+    JOIN llm.series s ON s.id = r.series
+    JOIN llm._org g ON g.org = r.org
+    UNION ALL
+    SELECT n.bucket, n.organization_id, n.project_id, n.api_key_id, n.user_id, n.mapping, n.provider, n.application, n.mode,
+           n.requests, n.errors, n.client_errors, n.cache_hits, n.streamed, n.canceled, n.input_tokens, n.output_tokens, n.total_tokens, n.reasoning_tokens, n.cached_tokens, n.cache_write_tokens, n.duration_ms, n.duration_count, n.time_to_first_token_ms, n.time_to_first_token_count, n.cost, n.input_cost, n.output_cost, n.cached_input_cost, n.request_cost
+    FROM llm._pending n
+    WHERE n.kind = 0
+) u
+LEFT JOIN llm.organization o ON o.id = u.organization_id
+LEFT JOIN llm.project p ON p.id = u.project_id
+LEFT JOIN llm.api_key k ON k.id = u.api_key_id
+LEFT JOIN llm.app_user a ON a.id = coalesce(nullif(u.user_id, ''), k.user_id)
+LEFT JOIN llm.model_alias m ON m.mapping = u.mapping;
+COMMENT ON VIEW llm.usage IS 'for BI tools: one row per bucket and series plus what is still pending, so rows are additive, not unique. date_trunc on bucket is right for days in every IANA time zone';
+COMMENT ON COLUMN llm.usage.bucket IS 'start of the bucket (llm.bucket)';
+COMMENT ON COLUMN llm.usage.organization_id IS 'organization';
+COMMENT ON COLUMN llm.usage.organization IS 'its name, else its id';
+COMMENT ON COLUMN llm.usage.project_id IS 'project, NULL where the usage has none';
+COMMENT ON COLUMN llm.usage.project IS 'its name, its id, or Unattributed';
+COMMENT ON COLUMN llm.usage.api_key_id IS 'API key, NULL where the usage has none';
+COMMENT ON COLUMN llm.usage.api_key IS 'its label, its id, or Unattributed';
+COMMENT ON COLUMN llm.usage.user_id IS 'the log''s user, else who created the API key';
+COMMENT ON COLUMN llm.usage.user_name IS 'name, email or id of the user, or Unattributed';
+COMMENT ON COLUMN llm.usage.model IS 'canonical model';
+COMMENT ON COLUMN llm.usage.mapping IS 'model as routed';
+COMMENT ON COLUMN llm.usage.provider IS 'provider';
+COMMENT ON COLUMN llm.usage.application IS 'application';
+COMMENT ON COLUMN llm.usage.mode IS 'credits or api-keys';
+COMMENT ON COLUMN llm.usage.requests IS 'requests';
+COMMENT ON COLUMN llm.usage.errors IS 'requests that failed; client errors not included';
+COMMENT ON COLUMN llm.usage.client_errors IS 'requests refused because of the client';
+COMMENT ON COLUMN llm.usage.cache_hits IS 'requests answered from the cache';
+COMMENT ON COLUMN llm.usage.streamed IS 'streamed requests';
+COMMENT ON COLUMN llm.usage.canceled IS 'canceled requests';
+COMMENT ON COLUMN llm.usage.input_tokens IS 'input tokens';
+COMMENT ON COLUMN llm.usage.output_tokens IS 'output tokens';
+COMMENT ON COLUMN llm.usage.total_tokens IS 'total tokens, as logged, else input + output';
+COMMENT ON COLUMN llm.usage.reasoning_tokens IS 'reasoning tokens';
+COMMENT ON COLUMN llm.usage.cached_tokens IS 'cached input tokens';
+COMMENT ON COLUMN llm.usage.cache_write_tokens IS 'tokens written to the cache';
+COMMENT ON COLUMN llm.usage.duration_ms IS 'sum of durations, milliseconds';
+COMMENT ON COLUMN llm.usage.duration_count IS 'requests that have a duration';
+COMMENT ON COLUMN llm.usage.time_to_first_token_ms IS 'sum of times to the first token, milliseconds';
+COMMENT ON COLUMN llm.usage.time_to_first_token_count IS 'requests that have a time to the first token';
+COMMENT ON COLUMN llm.usage.cost IS 'cost, USD';
+COMMENT ON COLUMN llm.usage.input_cost IS 'cost of input, USD';
+COMMENT ON COLUMN llm.usage.output_cost IS 'cost of output, USD';
+COMMENT ON COLUMN llm.usage.cached_input_cost IS 'cost of cached input, USD';
+COMMENT ON COLUMN llm.usage.request_cost IS 'cost per request, USD';
+
+CREATE VIEW llm.status AS
+WITH pending AS (
+    SELECT source, count(*) AS n, min(bucket) AS oldest FROM llm._pending GROUP BY source
+)
+SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
+       CASE WHEN s.state = 'attached' AND NOT EXISTS (SELECT FROM llm._trigger t WHERE t.source = s.id AND t.role = 'root') THEN 'no triggers'
+            WHEN s.state = 'attached' AND s.complete_from > '-infinity' THEN 'backfilling'
+            ELSE s.state END AS state,
+       nullif(s.complete_from, '-infinity') AS complete_from,
+       coalesce(p.n, 0) AS pending_rows,
+       NULL::bigint AS pending_bytes,
+       p.oldest AS oldest_pending,
+       NULL::timestamptz AS last_fold_at,
+       NULL::bigint AS last_fold_rows,
+       NULL::numeric AS fold_rows_per_second,
+       NULL::bigint AS rollup_bytes,
+       (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
+        FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
+       s.skipped_values + coalesce((SELECT pg_catalog.sum(n.requests)::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
+       NULL::text AS last_error,
+       NULL::timestamptz AS last_error_at
+FROM llm.source s
+LEFT JOIN pending p ON p.source = s.id
+UNION ALL
+SELECT NULL,
+       'database',
+       NULL,
+       (SELECT coalesce(pg_catalog.sum(n), 0)::bigint FROM pending),
+       pg_catalog.pg_total_relation_size('llm._pending'),
+       (SELECT pg_catalog.min(oldest) FROM pending),
+       d.last_fold_at,
+       d.last_fold_rows,
+       pg_catalog.round(d.last_fold_rows * 1000.0 / greatest(d.last_fold_ms, 1)),
+       (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relid))::bigint FROM pg_catalog.pg_partition_tree('llm.rollup') m),
+       (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
+        FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.role = 'root'),
+       (SELECT coalesce(pg_catalog.sum(s.skipped_values), 0)::bigint FROM llm.source s)
+           + coalesce((SELECT pg_catalog.sum(n.requests)::bigint FROM llm._pending n WHERE n.kind = 2), 0),
+       d.last_error,
+       d.last_error_at
+FROM llm._state d;
+COMMENT ON VIEW llm.status IS 'for DBAs and monitoring: one row per source and one (source NULL) for the database';
+COMMENT ON COLUMN llm.status.source IS 'the log, NULL for the database';
+COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, detached, dropped, no triggers (restored or dropped by hand), or database';
+COMMENT ON COLUMN llm.status.complete_from IS 'while backfilling: rows created at or after this instant are all counted';
+COMMENT ON COLUMN llm.status.pending_rows IS 'deltas not folded yet; readers add them up';
+COMMENT ON COLUMN llm.status.pending_bytes IS 'bytes of the table of pending deltas';
+COMMENT ON COLUMN llm.status.oldest_pending IS 'earliest bucket with a pending delta';
+COMMENT ON COLUMN llm.status.last_fold_at IS 'when the last fold that found something ended';
+COMMENT ON COLUMN llm.status.last_fold_rows IS 'pending rows it folded';
+COMMENT ON COLUMN llm.status.fold_rows_per_second IS 'pending rows a second of that fold';
+COMMENT ON COLUMN llm.status.rollup_bytes IS 'bytes of all rollup levels with their indexes';
+COMMENT ON COLUMN llm.status.log_bytes IS 'bytes of the log with indexes and TOAST';
+COMMENT ON COLUMN llm.status.skipped_values IS 'values of the log that count as 0: NaN, infinite or out of bounds';
+COMMENT ON COLUMN llm.status.last_error IS 'what stopped the background worker last: SQLSTATE and our own text';
+COMMENT ON COLUMN llm.status.last_error_at IS 'when';

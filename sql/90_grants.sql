@@ -1,0 +1,45 @@
+-- Closed by default: nothing is callable or readable unless it is opened here.
+
+DO $$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN SELECT p.oid::pg_catalog.regprocedure AS name, p.prokind FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'llm'::pg_catalog.regnamespace LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', object.name);
+    END LOOP;
+    -- Row-level security without a policy: only superusers, BYPASSRLS roles and the owner see rows.
+    FOR object IN SELECT c.oid::pg_catalog.regclass AS name FROM pg_catalog.pg_class c
+        WHERE c.relnamespace = 'llm'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p') LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', object.name);
+    END LOOP;
+END
+$$;
+
+-- Definitions of the buckets and of the canonical name: facts about no one.
+GRANT EXECUTE ON FUNCTION llm.bucket(timestamptz), llm.canonical_model(text) TO PUBLIC;
+-- They check who asks.
+GRANT EXECUTE ON FUNCTION
+    llm.analytics_activity(text, text, date, date, text, text, text, text, int),
+    llm.activity(text, text, date, date, text, text, text, text)
+TO PUBLIC;
+-- llm.usage runs with its reader's rights, so it needs the tables beneath; row-level security guards them.
+GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org, llm._pending,
+    llm.organization, llm.project, llm.api_key, llm.app_user, llm.model_alias
+TO PUBLIC;
+GRANT SELECT ON llm.status TO pg_monitor;
+
+-- Everything but the fold lock outlives the logs, so it is dumped.
+DO $$
+DECLARE
+    dumped regclass;
+BEGIN
+    FOREACH dumped IN ARRAY ARRAY[
+        'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._org', 'llm.series',
+        'llm._rollup_detail', 'llm._rollup_project_model', 'llm._rollup_model', 'llm._rollup_key', 'llm._rollup_project', 'llm._rollup_kept',
+        'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.model_alias',
+        'llm.source_id_seq', 'llm._org_org_seq', 'llm.series_id_seq'
+    ]::regclass[] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(dumped, '');
+    END LOOP;
+END
+$$;

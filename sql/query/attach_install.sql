@@ -1,0 +1,8 @@
+-- Puts the triggers on every table of the tree and records its leaves. $1 root, $2 source, $3 whether rows that are already there count.
+SELECT pg_catalog.count(*)
+FROM llm.source s
+CROSS JOIN LATERAL (
+    SELECT llm._install_triggers(m.relation::pg_catalog.regclass, s.id, s.version, CASE WHEN m.relation = $1 THEN 'root' ELSE 'part' END, s.capture)
+    FROM llm._tree($1::pg_catalog.regclass) m
+) installed
+WHERE s.id = $2

@@ -1,0 +1,5 @@
+-- Attaching again unseals what detaching sealed; the leaves are recorded anew.
+WITH unsealed AS (
+    DELETE FROM llm._seal x WHERE x.source = $1 AND x.reason = 'detached'
+)
+SELECT llm._record_leaves(s, $2::pg_catalog.regclass) FROM llm.source s WHERE s.id = $1

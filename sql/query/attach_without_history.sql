@@ -1,0 +1,2 @@
+-- Rows that are there already do not count: their range ($2: the newest of them) is final, later rows count.
+SELECT llm._seal_range($1, NULL, '-infinity', GREATEST(pg_catalog.now(), $2), 'no history')

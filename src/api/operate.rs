@@ -1,0 +1,123 @@
+//! What DBAs and schedulers call: fold, rebuild, verify, and the steps of backfill and maintain.
+
+use crate::error::{Error, Result};
+use crate::guc::FOLD_BATCH_ROWS;
+use crate::rebuild::{self, Loss, Range};
+use crate::{backfill, fold};
+use llm_analytics_core::bucket;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+type Report<T> = std::result::Result<T, ErrorReport>;
+
+#[pg_extern(sql = false)]
+fn llm_fold() -> Report<i64> {
+    Ok(fold::everything(FOLD_BATCH_ROWS.get().into())?)
+}
+
+/// One batch; whether there may be more.
+#[pg_extern(sql = false)]
+fn llm_fold_step() -> Report<bool> {
+    Ok(fold_step()?)
+}
+
+pub fn fold_step() -> Result<bool> {
+    let limit = i64::from(FOLD_BATCH_ROWS.get());
+    let started = std::time::Instant::now();
+    let folded = fold::batch(limit)?;
+    fold::record(folded, started.elapsed())?;
+    Ok(folded == limit)
+}
+
+/// What was done, for a notice; NULL when there is nothing left.
+#[pg_extern(sql = false)]
+fn llm_backfill_step() -> Report<Option<String>> {
+    Ok(backfill_step()?)
+}
+
+pub fn backfill_step() -> Result<Option<String>> {
+    let Some(step) = backfill::step()? else { return Ok(None) };
+    Ok(Some(if step.from.is_neg_infinity() {
+        format!("{} is complete ({} rollup rows written)", step.relation, step.changed)
+    } else {
+        let day = Spi::get_one_with_args::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[step.from.into()])?;
+        format!("{} is complete from {} on ({} rollup rows written)", step.relation, day.unwrap_or_default(), step.changed)
+    }))
+}
+
+fn range(from: Option<TimestampWithTimeZone>, to: Option<TimestampWithTimeZone>, organization: Option<String>) -> Result<Range> {
+    let from = from.ok_or_else(|| Error::null("from"))?;
+    let to = to.ok_or_else(|| Error::null("to"))?;
+    if from > to {
+        return Err(Error::argument("\"from\" must not be after \"to\"", "The range is half-open: from <= t < to."));
+    }
+    Ok(Range { from: widened(from, bucket::start)?, to: widened(to, bucket::ceiling)?, organization, source: None })
+}
+
+fn widened(at: TimestampWithTimeZone, f: impl Fn(i64) -> i64) -> Result<TimestampWithTimeZone> {
+    if at.is_infinity() || at.is_neg_infinity() {
+        return Ok(at);
+    }
+    TimestampWithTimeZone::try_from(f(pg_sys::TimestampTz::from(at)))
+        .map_err(|_| Error::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp out of range"))
+}
+
+#[pg_extern(sql = false)]
+fn llm_rebuild(
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+    organization: Option<String>,
+    allow_loss: Option<bool>,
+) -> Report<i64> {
+    let loss = if allow_loss.ok_or_else(|| Error::null("allow_loss"))? { Loss::Allow } else { Loss::Refuse };
+    Ok(rebuild::range(&range(from, to, organization)?, loss)?)
+}
+
+/// One source, rows that are gone are sealed: what a partition that comes back needs.
+#[pg_extern(sql = false)]
+fn llm_rebuild_source(from: TimestampWithTimeZone, to: TimestampWithTimeZone, source: i32) -> Report<i64> {
+    let range = Range { source: Some(source), ..range(Some(from), Some(to), None)? };
+    Ok(rebuild::range(&range, Loss::Seal)?)
+}
+
+type Difference = (
+    name!(source, Option<String>),
+    name!(organization_id, Option<String>),
+    name!(bucket, Option<TimestampWithTimeZone>),
+    name!(level, Option<String>),
+    name!(series, Option<pgrx::JsonB>),
+    name!(measure, Option<String>),
+    name!(expected, Option<AnyNumeric>),
+    name!(actual, Option<AnyNumeric>),
+);
+
+#[pg_extern(sql = false)]
+fn llm_verify(
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+    organization: Option<String>,
+) -> std::result::Result<TableIterator<'static, (
+    name!(source, Option<String>),
+    name!(organization_id, Option<String>),
+    name!(bucket, Option<TimestampWithTimeZone>),
+    name!(level, Option<String>),
+    name!(series, Option<pgrx::JsonB>),
+    name!(measure, Option<String>),
+    name!(expected, Option<AnyNumeric>),
+    name!(actual, Option<AnyNumeric>),
+)>, ErrorReport> {
+    let range = range(
+        Some(from.unwrap_or_else(TimestampWithTimeZone::negative_infinity)),
+        Some(to.unwrap_or_else(TimestampWithTimeZone::positive_infinity)),
+        organization,
+    )?;
+    let arguments = [range.from.into(), range.to.into(), range.organization.into(), range.source.into()];
+    let rows = Spi::connect(|client| {
+        let mut rows: Vec<Difference> = Vec::new();
+        for row in client.select(rebuild::differences(), None, &arguments)? {
+            rows.push((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?));
+        }
+        Ok::<_, Error>(rows)
+    })?;
+    Ok(TableIterator::new(rows))
+}

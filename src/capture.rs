@@ -1,0 +1,332 @@
+//! Capture: the trigger function of attached logs. Adds what a statement changed to `llm._pending`, in the same transaction.
+//!
+//! It reads the transition tables itself and writes with the heap API: no SPI, no plan, no right of the writing role is needed (the
+//! figures are in docs/decisions.md). What a relation's triggers mean is looked up once per backend with a fresh snapshot, because a
+//! REPEATABLE READ transaction that began before the attach must be counted like any other, and kept until the relation's relcache
+//! entry is invalidated.
+
+use crate::error::{Error, Result, raise_or};
+use crate::guc::{ON_DELETE, OnDelete};
+use crate::pending::{self, RowMemory};
+use crate::rights::{ActingAs, LatestSnapshot};
+use crate::source::mapping::Mapping;
+use crate::source::reading::{Place, Reading};
+use llm_analytics_core::delta::{Deltas, Kind, Row};
+use llm_analytics_core::{bucket, measure};
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+/// What the triggers of one relation mean.
+struct Plan {
+    reading: Reading,
+    keeps_deleted: bool,
+    /// False for a table that left the tree and still has its triggers: it counts for nothing.
+    in_tree: bool,
+    /// Holds the expression trees.
+    context: pg_sys::MemoryContext,
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: the context was made for this plan and nothing else points into it.
+        unsafe { pg_sys::MemoryContextDelete(self.context) };
+    }
+}
+
+type Key = (pg_sys::Oid, i32, i32);
+
+thread_local! {
+    static PLANS: RefCell<HashMap<Key, Rc<Plan>>> = RefCell::default();
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called by PostgreSQL at any moment: only sets a flag.
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    let ours = relation == pg_sys::InvalidOid
+        || PLANS.with(|plans| plans.try_borrow().map_or(true, |plans| plans.keys().any(|(known, _, _)| *known == relation)));
+    if ours {
+        STALE.set(true);
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_llm_capture() -> &'static pg_sys::Pg_finfo_record {
+    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &RECORD
+}
+
+/// `llm._capture()`.
+///
+/// # Safety
+/// Called by PostgreSQL's trigger manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn llm_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the context of a function that is called as a trigger is a TriggerData.
+    unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            raise_or::<()>(Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "llm._capture() is a trigger function")));
+        }
+        let data = &*context.cast::<pg_sys::TriggerData>();
+        raise_or(capture(data));
+        // A row trigger's result is ignored after the fact; NULL is what statement triggers return.
+        pg_sys::Datum::from(0)
+    }
+}
+
+unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
+    // SAFETY: `data` describes the statement that fired us; its relation is open and locked.
+    unsafe {
+        let (source, version, is_root) = arguments(data)?;
+        let relation = data.tg_relation;
+        let by_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        let operation = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+        if operation != pg_sys::TRIGGER_EVENT_TRUNCATE && !by_row && !has_rows(data) {
+            return Ok(());
+        }
+        let plan = plan(relation, source, version, is_root || by_row)?;
+        if !plan.in_tree {
+            return Ok(());
+        }
+        let (deleted, sign) = if keeps_deleted(plan.keeps_deleted) { (Kind::Kept, 1) } else { (Kind::Detail, -1) };
+        if operation == pg_sys::TRIGGER_EVENT_TRUNCATE {
+            // TRUNCATE fires on the root, on every table between and on every leaf: rows are in leaves only.
+            if (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE {
+                return Ok(());
+            }
+            // It removes every row that is committed, seen by this transaction's snapshot or not.
+            let _latest = LatestSnapshot::push();
+            return crate::source::log::take(source, (*relation).rd_id, deleted, sign);
+        }
+        let mut changes = Changes::new(relation, &plan);
+        let is_update = operation == pg_sys::TRIGGER_EVENT_UPDATE;
+        let is_delete = operation == pg_sys::TRIGGER_EVENT_DELETE;
+        if by_row {
+            if is_update {
+                changes.slot(data.tg_trigslot, Kind::Detail, -1)?;
+                changes.slot(data.tg_newslot, Kind::Detail, 1)?;
+            } else if is_delete {
+                changes.slot(data.tg_trigslot, deleted, sign)?;
+            } else {
+                changes.slot(data.tg_trigslot, Kind::Detail, 1)?;
+            }
+        } else if is_delete {
+            changes.table(data.tg_oldtable, deleted, sign)?;
+        } else {
+            changes.table(data.tg_oldtable, Kind::Detail, -1)?;
+            changes.table(data.tg_newtable, Kind::Detail, 1)?;
+        }
+        let mut deltas = changes.finish();
+        pending::insert(source, &mut deltas)
+    }
+}
+
+/// Source, version, and whether the trigger is the root's.
+unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, i32, bool)> {
+    // SAFETY: tgargs holds tgnargs NUL-terminated texts.
+    unsafe {
+        let trigger = &*data.tg_trigger;
+        let text = |at: usize| CStr::from_ptr(*trigger.tgargs.add(at)).to_str().unwrap_or_default();
+        let number = |at: usize| text(at).parse::<i32>().ok();
+        if trigger.tgnargs == 3 {
+            if let (Some(source), Some(version)) = (number(0), number(1)) {
+                return Ok((source, version, text(2) == "root"));
+            }
+        }
+        Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "llm._capture() has the wrong arguments")
+            .hint("Its triggers are made by llm.attach_log(), not by hand."))
+    }
+}
+
+unsafe fn has_rows(data: &pg_sys::TriggerData) -> bool {
+    // SAFETY: transition tables of the statement, null where the event has none.
+    unsafe { [data.tg_oldtable, data.tg_newtable].into_iter().any(|table| !table.is_null() && pg_sys::tuplestore_tuple_count(table) > 0) }
+}
+
+/// `llm.on_delete`, where it is set, over what the source says.
+pub fn keeps_deleted(source_keeps: bool) -> bool {
+    match ON_DELETE.get() {
+        OnDelete::source => source_keeps,
+        OnDelete::keep => true,
+        OnDelete::subtract => false,
+    }
+}
+
+unsafe fn plan(relation: pg_sys::Relation, source: i32, version: i32, in_tree: bool) -> Result<Rc<Plan>> {
+    // SAFETY: `relation` is open for the length of the call.
+    let key = unsafe { ((*relation).rd_id, source, version) };
+    if !REGISTERED.replace(true) {
+        // SAFETY: registered once per backend.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0)) };
+    }
+    if STALE.replace(false) {
+        PLANS.with(|plans| plans.borrow_mut().clear());
+    }
+    if let Some(plan) = PLANS.with(|plans| plans.borrow().get(&key).cloned()) {
+        return Ok(plan);
+    }
+    // SAFETY: as above.
+    let plan = Rc::new(unsafe { make_plan(relation, source, in_tree)? });
+    PLANS.with(|plans| plans.borrow_mut().insert(key, plan.clone()));
+    Ok(plan)
+}
+
+unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> Result<Plan> {
+    // SAFETY: `relation` is open.
+    let (oid, owner) = unsafe { ((*relation).rd_id, (*(*relation).rd_rel).relowner) };
+    let found = {
+        let _latest = LatestSnapshot::push();
+        let _rights = ActingAs::extension_owner()?;
+        Spi::connect(|client| {
+            let row = client.select(include_str!("../sql/query/capture_plan.sql"), None, &[source.into(), oid.into()])?.first();
+            Ok::<_, Error>((row.get::<pgrx::JsonB>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
+        })?
+    };
+    let (Some(columns), Some(keeps_deleted), member) = found else {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("request log source {source} is unknown"))
+            .detail("The table has capture triggers, but llm.source does not have their source.")
+            .hint("Restore llm.source, or drop the triggers llm_capture_* and attach the table again."));
+    };
+    let mapping = Mapping::from_json(&columns.0)?;
+    // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.
+    unsafe {
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::TopMemoryContext,
+            c"llm_analytics plan".as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+        );
+        let previous = pg_sys::MemoryContextSwitchTo(context);
+        let _rights = ActingAs::user(owner, true);
+        let reading = Reading::bind(relation, &mapping);
+        pg_sys::MemoryContextSwitchTo(previous);
+        match reading {
+            Ok(reading) => Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), context }),
+            Err(error) => {
+                pg_sys::MemoryContextDelete(context);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Reads rows out of slots and adds them up.
+struct Changes<'p> {
+    plan: &'p Plan,
+    relation: pg_sys::Relation,
+    deltas: Deltas,
+    evaluation: Option<Evaluation>,
+}
+
+/// What host expressions need: the owner's rights and an executor state.
+struct Evaluation {
+    estate: *mut pg_sys::EState,
+    econtext: *mut pg_sys::ExprContext,
+    /// In the order of the plan's places, null for plain columns.
+    states: Vec<*mut pg_sys::ExprState>,
+    _rights: ActingAs,
+}
+
+impl<'p> Changes<'p> {
+    unsafe fn new(relation: pg_sys::Relation, plan: &'p Plan) -> Changes<'p> {
+        // SAFETY: the executor state lives in the current (per-query) memory context and is freed in `finish`, or with the context.
+        let evaluation = plan.reading.has_expressions().then(|| unsafe {
+            let rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
+            let estate = pg_sys::CreateExecutorState();
+            let econtext = pg_sys::MakePerTupleExprContext(estate);
+            let states = plan.reading.places.iter().map(|place| match place {
+                Place::Attribute(_) => std::ptr::null_mut(),
+                Place::Expression(node) => pg_sys::ExecPrepareExpr((*node).cast(), estate),
+            });
+            Evaluation { estate, econtext, states: states.collect(), _rights: rights }
+        });
+        Changes { plan, relation, deltas: Deltas::default(), evaluation }
+    }
+
+    /// Adds all rows of a transition table.
+    unsafe fn table(&mut self, table: *mut pg_sys::Tuplestorestate, kind: Kind, sign: i128) -> Result<()> {
+        if table.is_null() {
+            return Ok(());
+        }
+        // SAFETY: other triggers on the statement select their own read pointer before they read; ours is the first, rewound.
+        unsafe {
+            let slot = pg_sys::MakeSingleTupleTableSlot((*self.relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            pg_sys::tuplestore_select_read_pointer(table, 0);
+            pg_sys::tuplestore_rescan(table);
+            let mut rows = RowMemory::new();
+            while pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+                rows.step();
+                self.slot(slot, kind, sign)?;
+            }
+            drop(rows);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+        Ok(())
+    }
+
+    /// Adds one row.
+    unsafe fn slot(&mut self, slot: *mut pg_sys::TupleTableSlot, kind: Kind, sign: i128) -> Result<()> {
+        // SAFETY: the slot holds a row of the relation, its arrays are valid once all attributes are deformed; expression states were
+        // prepared for it. A host function's error goes through the guard.
+        unsafe {
+            pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+            let evaluation = self.evaluation.as_ref();
+            if let Some(evaluation) = evaluation {
+                pg_sys::MemoryContextReset((*evaluation.econtext).ecxt_per_tuple_memory);
+                (*evaluation.econtext).ecxt_scantuple = slot;
+            }
+            let value = |at: usize| match (&self.plan.reading.places[at], evaluation) {
+                (Place::Attribute(number), _) => {
+                    let index = *number as usize - 1;
+                    (!*(*slot).tts_isnull.add(index)).then(|| *(*slot).tts_values.add(index))
+                }
+                (Place::Expression(_), Some(evaluation)) => evaluate(evaluation, evaluation.states[at]),
+                (Place::Expression(_), None) => None,
+            };
+            let read = self.plan.reading.row(value);
+            add(&mut self.deltas, read, kind, sign)
+        }
+    }
+
+    fn finish(self) -> Deltas {
+        if let Some(evaluation) = &self.evaluation {
+            // SAFETY: made in `new`, not used any more.
+            unsafe { pg_sys::FreeExecutorState(evaluation.estate) };
+        }
+        self.deltas
+    }
+}
+
+unsafe fn evaluate(evaluation: &Evaluation, state: *mut pg_sys::ExprState) -> Option<pg_sys::Datum> {
+    let mut is_null = false;
+    // SAFETY: a prepared expression; results live in the per-tuple context until the next row.
+    let value = unsafe {
+        let previous = pg_sys::MemoryContextSwitchTo((*evaluation.econtext).ecxt_per_tuple_memory);
+        let function = (*state).evalfunc?;
+        let value = pg_sys::ffi::pg_guard_ffi_boundary(|| function(state, evaluation.econtext, &mut is_null));
+        pg_sys::MemoryContextSwitchTo(previous);
+        value
+    };
+    (!is_null).then_some(value)
+}
+
+/// Adds one row as read; a row that lies in no date range adds nothing.
+pub fn add(deltas: &mut Deltas, read: Option<(i64, Row<'_>, i128)>, kind: Kind, sign: i128) -> Result<()> {
+    let Some((created_at, row, skipped)) = read else { return Ok(()) };
+    let begin = bucket::start(created_at);
+    deltas.add(kind, begin, &row, sign)?;
+    // Reported once, when the row comes in.
+    if skipped > 0 && kind == Kind::Detail && sign > 0 {
+        let mut note = Row { organization: row.organization, ..Row::default() };
+        note.measures.counts[measure::REQUESTS] = skipped;
+        deltas.add(Kind::Skipped, begin, &note, 1)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! llm_analytics: exact cost analytics over an LLM gateway's request log, inside PostgreSQL.
+//!
+//! Wiring only: the modules, the order of the install SQL, and what happens when the library is loaded.
+
+use pgrx::prelude::*;
+
+mod access;
+mod api;
+mod backfill;
+mod capture;
+mod error;
+mod fold;
+mod guc;
+mod pending;
+mod read;
+mod rebuild;
+mod rights;
+mod rollup;
+mod source;
+
+mod zone;
+
+pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/00_schema.sql", name = "schema", bootstrap);
+extension_sql_file!("../sql/10_catalog.sql", name = "catalog", requires = ["schema"]);
+extension_sql_file!("../sql/20_numbers.sql", name = "numbers", requires = ["catalog"]);
+extension_sql_file!("../sql/30_functions.sql", name = "functions", requires = ["numbers"]);
+extension_sql_file!("../sql/40_triggers.sql", name = "triggers", requires = ["functions"]);
+extension_sql_file!("../sql/50_views.sql", name = "views", requires = ["triggers"]);
+extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["views"], finalize);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::register();
+
+}

@@ -1,0 +1,141 @@
+//! `llm._pending` rows as datums: written by capture with the heap API, returned by `llm._read_log` as a set.
+
+use crate::error::{Error, Result};
+use llm_analytics_core::delta::Deltas;
+use llm_analytics_core::dimension::Dimension;
+use llm_analytics_core::measure::{AMOUNTS, COUNTS};
+use llm_analytics_core::money::Money;
+use pgrx::prelude::*;
+use std::ffi::CString;
+
+/// bucket, source, kind, organization, dimensions, counts, amounts: the columns of sql/20_numbers.sql.
+const COLUMNS: usize = 4 + Dimension::ALL.len() + COUNTS.len() + AMOUNTS.len();
+
+/// Writes the deltas to `llm._pending`. No SPI: the caller of a captured statement needs no right on the table and no plan is made.
+pub fn insert(source: i32, deltas: &mut Deltas) -> Result<()> {
+    if deltas.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the relation is opened and closed here with the lock an INSERT takes; each tuple is formed with its own descriptor.
+    unsafe {
+        let relation = pg_sys::table_open(own_table(c"_pending")?, pg_sys::RowExclusiveLock as i32);
+        let command = pg_sys::GetCurrentCommandId(true);
+        let bulk = if deltas.len() > 1 { pg_sys::GetBulkInsertState() } else { std::ptr::null_mut() };
+        each(source, deltas, |values| {
+            let mut nulls = [false; COLUMNS];
+            let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::heap_insert(relation, tuple, command, 0, bulk);
+            pg_sys::heap_freetuple(tuple);
+        });
+        if !bulk.is_null() {
+            pg_sys::FreeBulkInsertState(bulk);
+        }
+        pg_sys::table_close(relation, pg_sys::RowExclusiveLock as i32);
+    }
+    Ok(())
+}
+
+/// Appends the deltas to a function's result set of type `llm._pending`.
+///
+/// # Safety
+/// `store` and `descriptor` are those of a materialized set of that type.
+pub unsafe fn append(source: i32, deltas: &mut Deltas, store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) {
+    each(source, deltas, |values| {
+        let mut nulls = [false; COLUMNS];
+        // SAFETY: as the caller promises.
+        unsafe { pg_sys::tuplestore_putvalues(store, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+    });
+}
+
+/// Calls `put` with the datums of each row, in a memory context that is reset as it goes.
+fn each(source: i32, deltas: &mut Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) {
+    let mut rows = RowMemory::new();
+    for (kind, bucket, texts, measures) in deltas.drain() {
+        rows.step();
+        let mut values = [pg_sys::Datum::from(0); COLUMNS];
+        values[0] = pg_sys::Datum::from(bucket);
+        values[1] = pg_sys::Datum::from(source);
+        values[2] = pg_sys::Datum::from(kind);
+        let mut at = 3;
+        for text in texts {
+            values[at] = text_datum(&text);
+            at += 1;
+        }
+        for count in measures.counts {
+            // Sums are checked in i128; what does not fit the column saturates nowhere, it fails.
+            values[at] = match i64::try_from(count) {
+                Ok(count) => pg_sys::Datum::from(count),
+                Err(_) => crate::error::raise_or(Err(llm_analytics_core::delta::Overflow.into())),
+            };
+            at += 1;
+        }
+        for amount in measures.amounts {
+            values[at] = numeric_datum(amount);
+            at += 1;
+        }
+        put(&mut values);
+    }
+}
+
+fn text_datum(text: &str) -> pg_sys::Datum {
+    // SAFETY: the bytes are copied.
+    unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)) }
+}
+
+fn numeric_datum(amount: Money) -> pg_sys::Datum {
+    let text = CString::new(amount.to_string()).unwrap_or_default();
+    // SAFETY: numeric's input function with a NUL-terminated decimal text and no type modifier.
+    unsafe { pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1) }
+}
+
+/// The oid of one of our tables.
+pub fn own_table(name: &std::ffi::CStr) -> Result<pg_sys::Oid> {
+    // SAFETY: two catalog lookups by name.
+    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"llm".as_ptr(), true)) };
+    if oid == pg_sys::InvalidOid { Err(Error::internal(format!("llm.{} does not exist", name.to_string_lossy()))) } else { Ok(oid) }
+}
+
+/// A memory context for what is allocated row by row, reset every few hundred rows; the previous one is current again when it goes.
+pub struct RowMemory {
+    context: pg_sys::MemoryContext,
+    previous: pg_sys::MemoryContext,
+    rows: usize,
+}
+
+impl RowMemory {
+    pub fn new() -> RowMemory {
+        // SAFETY: a child of the current context, so that it is freed with it if an error skips drop.
+        unsafe {
+            let context = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"llm_analytics rows".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            RowMemory { context, previous: pg_sys::MemoryContextSwitchTo(context), rows: 0 }
+        }
+    }
+
+    /// Before each row: what earlier rows allocated may be gone afterwards.
+    pub fn step(&mut self) {
+        self.rows += 1;
+        if self.rows % 256 == 0 {
+            // SAFETY: nothing allocated in it is used after a step.
+            unsafe { pg_sys::MemoryContextReset(self.context) };
+        }
+    }
+}
+
+impl Drop for RowMemory {
+    fn drop(&mut self) {
+        // While an error unwinds, PostgreSQL itself puts the contexts right.
+        if !std::thread::panicking() {
+            // SAFETY: both contexts are valid; ours is not current any more when it is deleted.
+            unsafe {
+                pg_sys::MemoryContextSwitchTo(self.previous);
+                pg_sys::MemoryContextDelete(self.context);
+            }
+        }
+    }
+}

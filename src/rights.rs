@@ -1,0 +1,128 @@
+//! Whose rights code runs with: the log's owner for everything the host defined, the extension's owner for our own tables.
+
+use crate::error::Result;
+use crate::pending::own_table;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// Another current user, in a security-restricted operation, until it is dropped. When an error unwinds, the (sub)transaction's abort
+/// puts the user back.
+pub struct ActingAs {
+    user: pg_sys::Oid,
+    context: i32,
+    guc_level: i32,
+}
+
+impl ActingAs {
+    /// `pinned`: with `search_path` = pg_catalog, pg_temp and row security that fails rather than hides rows.
+    pub fn user(user: pg_sys::Oid, pinned: bool) -> ActingAs {
+        let mut acting = ActingAs { user: pg_sys::InvalidOid, context: 0, guc_level: -1 };
+        // SAFETY: out parameters are valid; the GUC level is closed in drop.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut acting.user, &mut acting.context);
+            let context = acting.context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+            pg_sys::SetUserIdAndSecContext(user, context);
+            if pinned {
+                acting.guc_level = pg_sys::NewGUCNestLevel();
+                set(c"search_path", c"pg_catalog, pg_temp");
+                set(c"row_security", c"off");
+            }
+        }
+        acting
+    }
+
+    /// The extension's owner: who owns our tables.
+    pub fn extension_owner() -> Result<ActingAs> {
+        Ok(ActingAs::user(extension_owner()?, true))
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: restores what `user` found.
+            unsafe {
+                if self.guc_level >= 0 {
+                    pg_sys::AtEOXact_GUC(false, self.guc_level);
+                }
+                pg_sys::SetUserIdAndSecContext(self.user, self.context);
+            }
+        }
+    }
+}
+
+pub fn extension_owner() -> Result<pg_sys::Oid> {
+    owner_of(own_table(c"_pending")?)
+}
+
+/// The owner of a relation that is locked or ours.
+pub fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
+    // SAFETY: relation_open fails for what does not exist; closed at once, the lock stays to the end of the transaction.
+    unsafe {
+        let open = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
+        let owner = (*(*open).rd_rel).relowner;
+        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+        Ok(owner)
+    }
+}
+
+/// The newest committed state (and our own changes) as the active snapshot, whatever the transaction's isolation level.
+pub struct LatestSnapshot;
+
+impl LatestSnapshot {
+    pub fn push() -> LatestSnapshot {
+        // SAFETY: popped in drop, or by the abort.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+        LatestSnapshot
+    }
+}
+
+impl Drop for LatestSnapshot {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the snapshot `push` made is on top: scopes nest.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}
+
+/// A setting that holds until this is dropped.
+pub struct Setting {
+    level: i32,
+}
+
+impl Setting {
+    pub fn local(name: &CStr, value: &CStr) -> Setting {
+        // SAFETY: the level is closed in drop, or by the abort.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            set(name, value);
+            Setting { level }
+        }
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: closes the level `local` opened.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
+        }
+    }
+}
+
+unsafe fn set(name: &CStr, value: &CStr) {
+    // SAFETY: both are NUL-terminated; GUC_ACTION_SAVE undoes it at the end of the nest level.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}

@@ -1,0 +1,311 @@
+//! Attaching and detaching a log: all checks first, then source, triggers and leaves in one transaction.
+
+use crate::error::{Error, Result};
+use crate::source::mapping::{Mapping, Origin};
+use crate::source::reading::Reading;
+use crate::source::column::{self, Column};
+use crate::source::{expression, log, preset};
+use llm_analytics_core::field;
+use pgrx::prelude::*;
+use pgrx::spi::quote_qualified_identifier;
+use pgrx::JsonB;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What the caller asked for, checked.
+pub struct Options {
+    pub on_delete: String,
+    pub capture: String,
+    pub backfill: bool,
+}
+
+struct Facts {
+    schema: String,
+    name: String,
+    columns: Vec<String>,
+}
+
+impl Facts {
+    fn qualified(&self) -> String {
+        quote_qualified_identifier(&self.schema, &self.name)
+    }
+}
+
+pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) -> Result<Value> {
+    facts(relation, true)?;
+    lock(relation, "SHARE ROW EXCLUSIVE")?;
+    // Again under the lock: what was true before may have changed while we waited.
+    let facts = facts(relation, true)?;
+    let (preset, spelled) = spell(&facts, columns)?;
+    let mapping = resolve(relation, &facts, &spelled)?;
+    let is_empty = log::is_empty(relation, &mapping)?;
+    let counted = is_empty || !options.backfill;
+    let source = Spi::connect_mut(|client| {
+        let arguments = [
+            facts.schema.clone().into(),
+            facts.name.clone().into(),
+            JsonB(mapping.to_json()?).into(),
+            preset.into(),
+            options.on_delete.clone().into(),
+            options.capture.clone().into(),
+            counted.into(),
+        ];
+        let source = client.update(include_str!("../../sql/query/attach_source.sql"), None, &arguments)?.first().get::<i32>(1)?;
+        let source = source.ok_or_else(|| Error::internal("no source"))?;
+        client.update(include_str!("../../sql/query/attach_install.sql"), None, &[relation.into(), source.into()])?;
+        client.update(include_str!("../../sql/query/attach_unseal.sql"), None, &[source.into(), relation.into()])?;
+        if !options.backfill {
+            client.update(include_str!("../../sql/query/attach_without_history.sql"), None, &[source.into(), log::newest(relation, &mapping)?.into()])?;
+        }
+        Ok::<_, Error>(source)
+    })?;
+    let read: serde_json::Map<String, Value> = mapping.0.iter().map(|(known, origin)| (known.name.to_string(), origin.sql().into())).collect();
+    Ok(json!({
+        "source": source,
+        "relation": facts.qualified(),
+        "preset": preset,
+        "columns": read,
+        "onDelete": options.on_delete,
+        "capture": options.capture,
+        "backfill": if is_empty { "not needed" } else if options.backfill { "pending" } else { "skipped" },
+    }))
+}
+
+pub fn detach(relation: pg_sys::Oid) -> Result<()> {
+    let facts = facts(relation, false)?;
+    let source = Spi::connect(|client| {
+        client.select("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", None, &[relation.into()])?.first().get::<i32>(1)
+    })?;
+    let Some(source) = source else {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} is not attached", facts.qualified()))
+            .hint("llm.status lists the attached logs; of a partitioned log the root is attached."));
+    };
+    lock(relation, "ACCESS EXCLUSIVE")?;
+    Spi::run_with_args(include_str!("../../sql/query/detach.sql"), &[source.into()])?;
+    Spi::run_with_args(
+        "UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1",
+        &[source.into()],
+    )?;
+    Ok(())
+}
+
+/// The relation's names and columns, or why it cannot be attached (`attaching`) or the caller may not.
+fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
+    // SAFETY: reads a backend variable.
+    let caller = unsafe { pg_sys::GetOuterUserId() };
+    Spi::connect(|client| {
+        let row = client.select(include_str!("../../sql/query/attach_facts.sql"), None, &[relation.into(), caller.into()])?.first();
+        if row.is_empty() {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "the relation does not exist").hint("Name a table, such as 'public.log'."));
+        }
+        let text = |name: &str| Ok::<_, Error>(row.get_by_name::<String, _>(name)?.unwrap_or_default());
+        let is = |name: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(name)?.unwrap_or(false));
+        let facts = Facts {
+            schema: text("schema_name")?,
+            name: text("relation_name")?,
+            columns: row.get_by_name::<Vec<String>, _>("column_names")?.unwrap_or_default(),
+        };
+        let name = facts.qualified();
+        let wrong = |why: &str, hint: &str| Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{name} {why}")).hint(hint));
+        let kind = text("kind")?;
+        if !attaching || kind == "r" || kind == "p" {
+            if !is("is_owner")? {
+                return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
+                    .hint("The owner of the log, or a superuser, attaches and detaches it."));
+            }
+        }
+        if !attaching {
+            return Ok(facts);
+        }
+        if kind != "r" && kind != "p" {
+            return wrong("is not a table", "Attach an ordinary or a partitioned table; views, materialized views and foreign tables have no triggers that see every row.");
+        }
+        if is("is_temporary")? {
+            return wrong("is a temporary table", "Attach a permanent table.");
+        }
+        if is("is_system")? {
+            return wrong("is a system table or part of an extension", "Attach the gateway's own request log.");
+        }
+        if is("is_partition")? {
+            return wrong("is a partition", "Attach the root of the partition tree: rows that reach a partition through the root are captured there.");
+        }
+        if is("has_inheritance")? {
+            return wrong("is part of table inheritance that is not partitioning", "Use declarative partitioning, or attach the tables one by one without inheritance.");
+        }
+        if is("has_foreign_leaf")? {
+            return wrong("has a foreign table as a partition", "Detach the foreign partition first: rows written on its own server are not seen here.");
+        }
+        if is("forces_row_security")? {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{name} forces row-level security on its owner"))
+                .hint("ALTER TABLE .. NO FORCE ROW LEVEL SECURITY: the log is read with its owner's rights, and a policy would hide rows from the numbers."));
+        }
+        if is("is_attached")? {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("{name} is already attached"))
+                .hint("Call llm.detach_log() first to attach it with another mapping; the numbers stay."));
+        }
+        Ok(facts)
+    })
+}
+
+/// Locks the table, waiting at most 2 seconds: attach must not queue the gateway behind a long writer.
+fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
+    let name = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()])?.unwrap_or_default();
+    let attempt = std::panic::AssertUnwindSafe(|| {
+        // SAFETY: the level is closed below; an error's abort closes it too.
+        let level = unsafe { pg_sys::NewGUCNestLevel() };
+        // `name` is regclass text: quoted and qualified by PostgreSQL.
+        Spi::run("SET LOCAL lock_timeout = '2s'")?;
+        Spi::run(&format!("LOCK TABLE {name} IN {mode} MODE"))?;
+        // SAFETY: as above.
+        unsafe { pg_sys::AtEOXact_GUC(false, level) };
+        Ok(())
+    });
+    PgTryBuilder::new(attempt)
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
+            Err(Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("could not lock {name} within 2 seconds"))
+                .hint("A long transaction writes to the table; nothing was changed. Try again when it has ended."))
+        })
+        .execute()
+}
+
+/// The SQL of each field: from the caller, else from the preset that knows the table.
+fn spell(facts: &Facts, columns: Option<Value>) -> Result<(Option<&'static str>, preset::Spelled)> {
+    let fields = || field::FIELDS.map(|known| known.name).join(", ");
+    let required = || field::FIELDS.into_iter().filter(|known| known.required).map(|known| known.name).collect::<Vec<_>>().join(", ");
+    let Some(columns) = columns else {
+        return match preset::recognise(&facts.columns) {
+            Some((name, spelled)) => Ok((Some(name), spelled)),
+            None => Err(Error::argument(
+                format!("{} is not a table of a known shape", facts.qualified()),
+                format!("Pass columns => '{{\"created_at\": \"..\", ..}}'. Required: {}. Fields: {}.", required(), fields()),
+            )),
+        };
+    };
+    let Value::Object(columns) = columns else {
+        return Err(Error::argument("\"columns\" is not a JSON object", format!("Map fields to columns or expressions. Fields: {}.", fields())));
+    };
+    let mut spelled = Vec::with_capacity(columns.len());
+    for (name, sql) in columns {
+        if field::by_name(&name).is_none() {
+            return Err(Error::argument(format!("unknown field \"{name}\""), format!("Fields: {}.", fields())));
+        }
+        let Value::String(sql) = sql else {
+            return Err(Error::argument(format!("\"{name}\" is not mapped to a text"), "Map it to the name of a column or to an SQL expression."));
+        };
+        spelled.push((name, sql));
+    }
+    match field::FIELDS.into_iter().find(|known| known.required && !spelled.iter().any(|(name, _)| name == known.name)) {
+        Some(missing) => Err(Error::argument(format!("field \"{}\" is not mapped", missing.name), format!("Required: {}.", required()))),
+        None => Ok((None, spelled)),
+    }
+}
+
+/// Names to columns, everything else to checked expressions; types are checked, and the owner's right to evaluate it all.
+fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> Result<Mapping> {
+    let open = OpenRelation::open(relation);
+    let columns = open.columns();
+    let mut fields = Vec::with_capacity(spelled.len());
+    for known in field::FIELDS {
+        let Some((_, sql)) = spelled.iter().find(|(name, _)| name == known.name) else { continue };
+        let origin = if facts.columns.contains(sql) {
+            let number = columns.iter().find(|column| column.name == *sql).map_or(0, |column| column.number);
+            Origin::Column { column: sql.clone(), attnum: number }
+        } else {
+            let checked = expression::check(open.0, known.name, sql, &BTreeMap::new())?;
+            refuse_virtual(&columns, known.name, &checked.columns)?;
+            Origin::Expression { expression: checked.sql, columns: checked.columns }
+        };
+        fields.push((known, origin));
+    }
+    let mapping = Mapping(fields);
+    Reading::bind(open.0, &mapping)?;
+    Ok(mapping)
+}
+
+/// A trigger does not see virtual generated columns, in an expression either.
+fn refuse_virtual(columns: &[Column], field: &str, read: &BTreeMap<String, i16>) -> Result<()> {
+    match columns.iter().find(|column| column.is_virtual && read.contains_key(&column.name)) {
+        Some(column) => Err(Error::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("expression for \"{field}\" reads the virtual generated column \"{}\"", column.name),
+        )
+        .hint("Write out the expression that generates it, or make the column STORED.")),
+        None => Ok(()),
+    }
+}
+
+/// After a DDL statement on an attached log: follows renamed columns, refuses what breaks the mapping.
+pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
+    let columns = Spi::connect(|client| client.select("SELECT columns FROM llm.source WHERE id = $1", None, &[source.into()])?.first().get::<JsonB>(1))?;
+    let columns = columns.ok_or_else(|| Error::internal("no source"))?.0;
+    let before = Mapping::from_json(&columns)?;
+    let open = OpenRelation::open(relation);
+    let current = open.columns();
+    let has = |name: &str| current.iter().any(|known| known.name == name);
+    let mut fields = Vec::with_capacity(before.0.len());
+    for (known, origin) in &before.0 {
+        let followed = match origin {
+            Origin::Column { column, attnum } => match current.iter().find(|known| known.name == *column || (!has(column) && known.number == *attnum)) {
+                Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number }),
+                None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
+            },
+            Origin::Expression { expression, columns } => expression::check(open.0, known.name, expression, columns)
+                .map(|checked| Origin::Expression { expression: checked.sql, columns: checked.columns }),
+        };
+        fields.push((*known, followed.map_err(|error| broken(relation, known.name, &error))?));
+    }
+    let mapping = Mapping(fields);
+    Reading::bind(open.0, &mapping).map_err(|error| broken(relation, "its columns", &error))?;
+    let forced = Spi::connect(|client| {
+        client.select("SELECT bool_or(c.relforcerowsecurity) FROM llm._tree($1::regclass) m JOIN pg_class c ON c.oid = m.relation", None, &[relation.into()])?.first().get::<bool>(1)
+    })?;
+    if forced == Some(true) {
+        return Err(broken(relation, "its rows", &Error::internal("row-level security would be forced on the owner")));
+    }
+    if mapping != before {
+        Spi::run_with_args("UPDATE llm.source SET columns = $2 WHERE id = $1", &[source.into(), JsonB(mapping.to_json()?).into()])?;
+    }
+    Ok(())
+}
+
+/// The ALTER is refused, so that it never surfaces first as a failed INSERT of the gateway.
+fn broken(relation: pg_sys::Oid, what: &str, cause: &Error) -> Error {
+    let name = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()]).ok().flatten().unwrap_or_default();
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("the change would leave the attached request log {name} without {what}"))
+        .detail(cause.message().to_string())
+        .hint(format!("SELECT llm.detach_log('{name}'), change the table, then SELECT llm.attach_log('{name}', ..): the numbers stay."))
+}
+
+/// A relation that is locked by us, open for as long as this lives.
+struct OpenRelation(pg_sys::Relation);
+
+impl OpenRelation {
+    fn open(oid: pg_sys::Oid) -> OpenRelation {
+        // SAFETY: fails for what does not exist.
+        OpenRelation(unsafe { pg_sys::table_open(oid, pg_sys::AccessShareLock as i32) })
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        // SAFETY: open for as long as this lives.
+        unsafe { column::columns(self.0) }
+    }
+}
+
+impl Drop for OpenRelation {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened in `open`; the lock stays to the end of the transaction.
+            unsafe { pg_sys::table_close(self.0, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
+/// Makes an ordinary partitioned table with the canonical columns, owned by the caller, and attaches it.
+pub fn create_request_log(name: &str) -> Result<pg_sys::Oid> {
+    // SAFETY: reads a backend variable.
+    let caller = unsafe { pg_sys::GetOuterUserId() };
+    let oid = Spi::connect_mut(|client| client.update("SELECT llm._create_request_log($1, $2)", None, &[name.into(), caller.into()])?.first().get::<pg_sys::Oid>(1))?
+        .ok_or_else(|| Error::internal("no table"))?;
+    attach(oid, None, &Options { on_delete: "keep".into(), capture: "statement".into(), backfill: true })?;
+    Ok(oid)
+}

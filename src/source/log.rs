@@ -1,0 +1,220 @@
+//! Reading a log, or one table of its tree: what backfill, rebuild and verify see, and what a TRUNCATE, DETACH or ATTACH moves.
+
+use crate::capture;
+use crate::error::{Error, Result, raise_or};
+use crate::pending::{self, RowMemory};
+use crate::rights::{ActingAs, owner_of};
+use crate::source::column::columns;
+use crate::source::mapping::Mapping;
+use crate::source::reading::Reading;
+use llm_analytics_core::delta::{Deltas, Kind};
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+use std::ffi::{CStr, CString};
+
+/// Rows fetched at a time.
+const FETCH: std::ffi::c_long = 1_000;
+
+/// Which rows are read: half-open in created_at, of one organization or all.
+struct Filter {
+    from: i64,
+    to: i64,
+    organization: Option<String>,
+}
+
+const EVERYTHING: Filter = Filter { from: i64::MIN, to: i64::MAX, organization: None };
+
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_llm_read_log() -> &'static pg_sys::Pg_finfo_record {
+    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &RECORD
+}
+
+/// `llm._read_log(source, relation, from, to, organization)`.
+///
+/// # Safety
+/// Called by PostgreSQL as a set-returning function of that signature.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn llm_read_log(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the arguments are those of the declaration; the result is materialized in the executor's own store.
+    unsafe {
+        let source = pgrx::fcinfo::pg_getarg::<i32>(fcinfo, 0).unwrap_or_default();
+        let relation = pgrx::fcinfo::pg_getarg::<pg_sys::Oid>(fcinfo, 1);
+        let filter = Filter {
+            from: pgrx::fcinfo::pg_getarg::<i64>(fcinfo, 2).unwrap_or(i64::MIN),
+            to: pgrx::fcinfo::pg_getarg::<i64>(fcinfo, 3).unwrap_or(i64::MAX),
+            organization: pgrx::fcinfo::pg_getarg::<String>(fcinfo, 4),
+        };
+        pg_sys::InitMaterializedSRF(fcinfo, 0);
+        let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let mut deltas = raise_or(read(source, relation, &filter, Kind::Detail, 1));
+        pending::append(source, &mut deltas, (*result).setResult, (*result).setDesc);
+        pg_sys::Datum::from(0)
+    }
+}
+
+/// Adds all rows of one table to `llm._pending`, as seen by the active snapshot.
+pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i128) -> Result<()> {
+    let mut deltas = read(source, Some(relation), &EVERYTHING, kind, sign)?;
+    pending::insert(source, &mut deltas)
+}
+
+/// Where a source's rows are: its mapping, and the table to read.
+fn find(source: i32, relation: Option<pg_sys::Oid>) -> Result<(Mapping, pg_sys::Oid)> {
+    let _rights = ActingAs::extension_owner()?;
+    let (columns, root) = Spi::connect(|client| {
+        let row = client.select(include_str!("../../sql/query/source_root.sql"), None, &[source.into()])?.first();
+        Ok::<_, Error>((row.get::<pgrx::JsonB>(1)?, row.get::<pg_sys::Oid>(2)?))
+    })?;
+    let columns = columns.ok_or_else(|| Error::internal(format!("request log source {source} is unknown")))?;
+    let relation = relation.or(root).ok_or_else(|| {
+        Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("request log source {source} is not attached"))
+            .hint("Attach the log again with llm.attach_log().")
+    })?;
+    Ok((Mapping::from_json(&columns.0)?, relation))
+}
+
+/// Whether a table has no row at all, looked at with its owner's rights.
+pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
+    Ok(probe::<bool>(relation, mapping, |_, from| format!("SELECT NOT EXISTS (SELECT {from})"), &[])?.unwrap_or(true))
+}
+
+/// The newest created_at, NULL where there is none.
+pub fn newest(relation: pg_sys::Oid, mapping: &Mapping) -> Result<Option<TimestampWithTimeZone>> {
+    probe(relation, mapping, |at, from| format!("SELECT max({at}) {from} WHERE {at} < 'infinity'"), &[])
+}
+
+/// The created_at of the `rows`-th newest row below a bound; None where fewer are left.
+pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Result<Option<TimestampWithTimeZone>> {
+    let (mapping, relation) = find(source, None)?;
+    probe(
+        relation,
+        &mapping,
+        |at, from| format!("SELECT {at} {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
+        &[below.into(), rows.into()],
+    )
+}
+
+/// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
+/// UTC whatever the column's type, which is how a timestamp without zone is read. Takes the newest state.
+fn probe<T: FromDatum + IntoDatum>(
+    relation: pg_sys::Oid,
+    mapping: &Mapping,
+    sql: impl FnOnce(&str, &str) -> String,
+    arguments: &[pgrx::datum::DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    let _rights = ActingAs::user(owner_of(relation)?, true);
+    // SAFETY: the relation is open while its names are read.
+    let (from, at) = unsafe {
+        let open = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
+        let from = from_clause(open)?;
+        let utc = if created_at_type(open, mapping)? == pg_sys::TIMESTAMPTZOID { "" } else { "::timestamp" };
+        pg_sys::table_close(open, pg_sys::NoLock as i32);
+        (from, format!("{}{utc}", mapping.created_at()?.sql()))
+    };
+    let _utc = crate::rights::Setting::local(c"TimeZone", c"UTC");
+    let value = Spi::connect(|client| client.select(sql(&at, &from).as_str(), Some(1), arguments)?.first().get::<T>(1));
+    match value {
+        Err(pgrx::spi::Error::InvalidPosition) => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i128) -> Result<Deltas> {
+    let (mapping, oid) = find(source, relation)?;
+    let _rights = ActingAs::user(owner_of(oid)?, true);
+    // SAFETY: the relation is open while its rows are read; values are used before the memory of their row is reset; the snapshot is the
+    // active one (read-only SPI), which the caller chose.
+    unsafe {
+        let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+        let reading = Reading::bind(relation, &mapping)?;
+        let query = query(relation, &mapping)?;
+        pg_sys::SPI_connect();
+        let mut types = [pg_sys::TIMESTAMPTZOID; 2];
+        if created_at_type(relation, &mapping)? != pg_sys::TIMESTAMPTZOID {
+            // timestamp and date hold UTC: the same microseconds.
+            types = [pg_sys::TIMESTAMPOID; 2];
+        }
+        let mut bounds = [pg_sys::Datum::from(filter.from), pg_sys::Datum::from(filter.to)];
+        let portal = pg_sys::SPI_cursor_open_with_args(
+            std::ptr::null(),
+            query.as_ptr(),
+            2,
+            types.as_mut_ptr(),
+            bounds.as_mut_ptr(),
+            std::ptr::null(),
+            true,
+            pg_sys::CURSOR_OPT_NO_SCROLL as i32,
+        );
+        let mut deltas = Deltas::default();
+        loop {
+            pg_sys::SPI_cursor_fetch(portal, true, FETCH);
+            let table = pg_sys::SPI_tuptable;
+            let count = pg_sys::SPI_processed as usize;
+            if count == 0 {
+                break;
+            }
+            let mut rows = RowMemory::new();
+            for at in 0..count {
+                rows.step();
+                let tuple = *(*table).vals.add(at);
+                let value = |column: usize| {
+                    let mut is_null = false;
+                    let datum = pg_sys::SPI_getbinval(tuple, (*table).tupdesc, column as i32 + 1, &mut is_null);
+                    (!is_null).then_some(datum)
+                };
+                let row = reading.row(value);
+                let wanted = |organization: &str| filter.organization.as_deref().is_none_or(|wanted| wanted == organization);
+                if row.as_ref().is_some_and(|(_, row, _)| wanted(&row.organization)) {
+                    capture::add(&mut deltas, row, kind, sign)?;
+                }
+            }
+            drop(rows);
+            pg_sys::SPI_freetuptable(table);
+            pgrx::check_for_interrupts!();
+        }
+        pg_sys::SPI_cursor_close(portal);
+        pg_sys::SPI_finish();
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        Ok(deltas)
+    }
+}
+
+/// `SELECT fields FROM relation WHERE created_at in range`; expressions are deparsed ones.
+unsafe fn query(relation: pg_sys::Relation, mapping: &Mapping) -> Result<CString> {
+    // SAFETY: `relation` is open.
+    let from = unsafe { from_clause(relation)? };
+    let fields: Vec<String> = mapping.0.iter().map(|(_, origin)| origin.sql()).collect();
+    let created_at = mapping.created_at()?.sql();
+    let sql = format!("SELECT {} {from} WHERE {created_at} >= $1 AND {created_at} < $2", fields.join(", "));
+    CString::new(sql).map_err(|_| Error::internal("NUL byte in a query"))
+}
+
+/// `FROM [ONLY] schema.name`, after a look at what the relation is; names come from the catalog and are quoted.
+unsafe fn from_clause(relation: pg_sys::Relation) -> Result<String> {
+    // SAFETY: `relation` is open.
+    let (schema, name, kind) = unsafe {
+        let form = &*(*relation).rd_rel;
+        let schema = CStr::from_ptr(pg_sys::get_namespace_name(form.relnamespace)).to_string_lossy().into_owned();
+        (schema, CStr::from_ptr(form.relname.data.as_ptr()).to_string_lossy().into_owned(), form.relkind as u8)
+    };
+    if kind != pg_sys::RELKIND_RELATION && kind != pg_sys::RELKIND_PARTITIONED_TABLE {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{schema}.{name}\" is not a table any more")));
+    }
+    let only = if kind == pg_sys::RELKIND_RELATION { "ONLY " } else { "" };
+    Ok(format!("FROM {only}{}.{}", quote_identifier(schema), quote_identifier(name)))
+}
+
+unsafe fn created_at_type(relation: pg_sys::Relation, mapping: &Mapping) -> Result<pg_sys::Oid> {
+    use crate::source::expression::parse;
+    use crate::source::mapping::Origin;
+    // SAFETY: `relation` is open.
+    unsafe {
+        let declared = match mapping.created_at()? {
+            Origin::Column { column, .. } => columns(relation).into_iter().find(|known| known.name == *column).map_or(pg_sys::InvalidOid, |known| known.type_oid),
+            Origin::Expression { expression, .. } => parse(relation, "created_at", expression, &Default::default())?.type_oid,
+        };
+        Ok(pg_sys::getBaseType(declared))
+    }
+}

@@ -1,0 +1,12 @@
+//! Sources: which table is a log, and how its rows are read.
+//!
+//! `mapping` is what is kept, `preset` recognises known tables, `expression` turns SQL text into something that can be evaluated,
+//! `reading` is the one reading of a log row, `attach` puts it all in place.
+
+pub mod attach;
+pub mod column;
+pub mod expression;
+pub mod log;
+pub mod mapping;
+pub mod preset;
+pub mod reading;

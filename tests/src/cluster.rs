@@ -1,0 +1,58 @@
+//! Private clusters for tests that need a server of their own: settings, a worker, a stop.
+
+use crate::db::Server;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
+}
+
+pub struct Cluster {
+    name: String,
+    major: String,
+    pub server: Server,
+}
+
+fn script(arguments: &[&str]) -> String {
+    let output = Command::new(root().join("scripts/cluster")).args(arguments).output().expect("scripts/cluster");
+    assert!(output.status.success(), "scripts/cluster {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+impl Cluster {
+    /// From an empty data directory, with these settings.
+    pub fn fresh(name: &str, settings: &[&str]) -> Cluster {
+        let major = std::env::var("PG_MAJOR").expect("PG_MAJOR names the server's major version");
+        let mut arguments = vec!["fresh", name, &major];
+        arguments.extend(settings);
+        let environment = script(&arguments);
+        let variable = |key: &str| {
+            let line = environment.lines().find_map(|line| line.strip_prefix(&format!("export {key}="))).expect("a variable");
+            line.trim_matches('\'').replace('\\', "")
+        };
+        let server = Server { host: variable("PGHOST"), port: variable("PGPORT").parse().expect("PGPORT"), user: variable("PGUSER") };
+        Cluster { name: name.to_owned(), major, server }
+    }
+
+    pub fn stop(&self) {
+        script(&["stop", &self.name, &self.major]);
+    }
+
+    pub fn start(&self, settings: &[&str]) {
+        let mut arguments = vec!["start", &self.name, &self.major];
+        arguments.extend(settings);
+        script(&arguments);
+    }
+
+    pub fn log(&self) -> String {
+        let path = script(&["log", &self.name, &self.major]);
+        std::fs::read_to_string(path.trim()).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = Command::new(root().join("scripts/cluster")).args(["drop", &self.name, &self.major]).output();
+    }
+}
