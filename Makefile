@@ -29,7 +29,7 @@ demo: build
 	@demo/run
 
 demo-stop:
-	@demo/stop
+	@scripts/cluster stop demo 15
 
 test: build
 	@scripts/test $(PG) $(TIER)

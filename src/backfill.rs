@@ -21,6 +21,7 @@ pub struct Step {
 /// One step of one source; None when every attached log is complete.
 pub fn step() -> Result<Option<Step>> {
     // Before the source is chosen, so that two backfills do not do the same day twice.
+    rebuild::lock_logs(None)?;
     crate::rollup::lock()?;
     let next = Spi::connect_mut(|client| {
         let row = client.update(include_str!("../sql/query/backfill_next.sql"), None, &[])?.first();

@@ -261,8 +261,13 @@ impl<'p> Changes<'p> {
             pg_sys::tuplestore_select_read_pointer(table, 0);
             pg_sys::tuplestore_rescan(table);
             let mut rows = RowMemory::new();
-            while pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+            loop {
+                // A store that has spilled to disk allocates each tuple in the row memory: the slot lets go of it before that is reset.
+                pg_sys::ExecClearTuple(slot);
                 rows.step();
+                if !pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+                    break;
+                }
                 self.slot(slot, kind, sign)?;
             }
             drop(rows);

@@ -29,6 +29,11 @@ impl Error {
         self
     }
 
+    pub fn code(&self) -> PgSqlErrorCode {
+        self.code
+    }
+
+    /// What went wrong, as another error's detail shows it.
     pub fn message(&self) -> &str {
         self.detail.as_deref().unwrap_or(&self.message)
     }
@@ -46,6 +51,12 @@ impl Error {
     /// XX000: what cannot happen.
     pub fn internal(message: impl Into<String>) -> Error {
         Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message)
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -17,7 +17,7 @@ mod rebuild;
 mod rights;
 mod rollup;
 mod source;
-
+mod worker;
 mod zone;
 
 pg_module_magic!(name, version);
@@ -33,5 +33,6 @@ extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["views"
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
+    worker::register();
 
 }

@@ -32,6 +32,7 @@ pub struct Range {
 
 /// Rebuilds a range; how many rollup rows changed.
 pub fn range(range: &Range, loss: Loss) -> Result<i64> {
+    lock_logs(range.source)?;
     rollup::lock()?;
     let arguments = [
         range.from.into(),
@@ -59,6 +60,24 @@ pub fn range(range: &Range, loss: Loss) -> Result<i64> {
         }
     }
     Ok(changed + repaired)
+}
+
+/// Waits for a TRUNCATE, DETACH or DROP that is under way, before the snapshot is taken: these are not in any snapshot, so one taken
+/// before them would miss both the rows and the deltas that stand for them. Logs first, then the fold lock: whoever alters a log may
+/// need the fold lock after it.
+pub fn lock_logs(source: Option<i32>) -> Result<()> {
+    let tables = Spi::connect_mut(|client| {
+        let mut tables = Vec::new();
+        for row in client.update(include_str!("../sql/query/log_tables.sql"), None, &[source.into()])? {
+            tables.extend(row.get::<pg_sys::Oid>(1)?);
+        }
+        Ok::<_, Error>(tables)
+    })?;
+    for table in tables {
+        // SAFETY: waits, and is released at the end of the transaction; a table that is gone by then locks nothing that matters.
+        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
+    }
+    Ok(())
 }
 
 fn in_range(alias: &str) -> String {

@@ -4,5 +4,5 @@
 mod activity;
 mod answer;
 mod bucket;
-mod operate;
+pub mod operate;
 mod source;

@@ -47,7 +47,7 @@ INSERT INTO plain VALUES (8, '2026-02-05', 'org', 'p1', 'k1', 'openai/gpt-5', 1,
 -- wrong(): what the extension says and what a plain query over "ever" says, EXCEPT ALL both ways, and llm.verify().
 -- proof(): one line of plain totals, then whatever is wrong before a fold, after it and after a rebuild of everything.
 CREATE FUNCTION wrong() RETURNS TABLE (said_by text, view text, at text, key text, n numeric, tokens numeric, cost numeric)
-LANGUAGE sql AS $$
+LANGUAGE sql SET jit = off AS $$
     WITH told (view, at, key, n, tokens, cost) AS (
         SELECT 'usage', bucket::text, concat_ws(' ', organization_id, project_id, api_key_id, mapping), sum(requests), sum(input_tokens), sum(cost)
         FROM llm.usage GROUP BY 2, 3 HAVING sum(requests) <> 0 OR sum(input_tokens) <> 0 OR sum(cost) <> 0
@@ -66,7 +66,7 @@ LANGUAGE sql AS $$
     UNION ALL SELECT 'log', * FROM (TABLE plain EXCEPT ALL TABLE told) y
     UNION ALL SELECT 'verify', level || ' ' || measure, bucket::text, series::text, expected, actual, NULL FROM llm.verify()
 $$;
-CREATE FUNCTION proof(what text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION proof(what text) RETURNS SETOF text LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     RETURN QUERY SELECT format('%s: %s requests, %s tokens, cost %s', what, count(*), sum(input_tokens), trim_scale(sum(cost))) FROM ever;
     RETURN QUERY SELECT 'wrong before the fold ' || w::text FROM wrong() w ORDER BY 1;

@@ -1,0 +1,73 @@
+//! The background worker: a launcher that visits the databases, and a short-lived worker for each visit.
+//!
+//! A worker stays connected for one round only: a permanent connection would make DROP DATABASE and CREATE DATABASE .. TEMPLATE fail.
+//! `slots` is what the two share, `launcher` decides when, `round` does the work.
+
+mod launcher;
+mod round;
+mod slots;
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::prelude::*;
+use std::ffi::CString;
+use std::time::Duration;
+
+/// When the library is preloaded: shared memory and the launcher. Elsewhere there is none, and `CALL llm.maintain()` does the work.
+pub fn register() {
+    // SAFETY: reads a variable of the postmaster.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    slots::request();
+    BackgroundWorkerBuilder::new("llm_analytics launcher")
+        .set_library("llm_analytics")
+        .set_function("llm_launcher_main")
+        .enable_spi_access()
+        // On a primary only; after a promotion too.
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(5)))
+        .load();
+}
+
+/// What both kinds of process do first. PostgreSQL's own SIGTERM handler, unlike pgrx's, interrupts a running statement, so that a fast
+/// shutdown does not wait for it.
+fn set_up(database: pg_sys::Oid) {
+    // SAFETY: called once at the start of a background worker's main function.
+    unsafe {
+        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
+        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(reload));
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+}
+
+unsafe extern "C-unwind" fn die(signal: i32) {
+    // SAFETY: async-signal-safe, as PostgreSQL installs it itself.
+    unsafe { pg_sys::die(signal) }
+}
+
+unsafe extern "C-unwind" fn reload(signal: i32) {
+    // SAFETY: as above.
+    unsafe { pg_sys::SignalHandlerForConfigReload(signal) }
+}
+
+/// Rereads the configuration if a SIGHUP asked for it.
+fn reload_if_asked() {
+    // SAFETY: the flag is set by the signal handler; called outside a transaction.
+    unsafe {
+        if pg_sys::ConfigReloadPending != 0 {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
+/// What pg_stat_activity shows; None: idle.
+fn report(activity: Option<&str>) {
+    let (state, text) = match activity {
+        Some(text) => (pg_sys::BackendState::STATE_RUNNING, CString::new(text).unwrap_or_default()),
+        None => (pg_sys::BackendState::STATE_IDLE, CString::default()),
+    };
+    // SAFETY: the text is copied.
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) }
+}
