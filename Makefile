@@ -4,10 +4,11 @@
 PG ?= 15
 TIER ?=
 
-.PHONY: help demo demo-stop test build setup lint clean-clusters
+.PHONY: help demo demo-fresh demo-stop test build setup lint clean-clusters
 
 help:
 	@echo 'make demo               a server of its own with a year of traffic; shows what the extension answers'
+	@echo 'make demo-fresh         the same, made anew'
 	@echo 'make demo-stop          stops that server'
 	@echo 'make test               all tests, against PostgreSQL 15; PG=16 or PG=18 for another major'
 	@echo 'make test TIER=regress  one tier: core, regress, isolation or server; TESTS="a b" only these tests'
@@ -22,14 +23,17 @@ build: setup
 	@scripts/build $(PG)
 
 # these use the private servers only
-demo test: export PG_CONFIG =
+demo demo-fresh test: export PG_CONFIG =
 
-demo: PG = 15
+demo demo-fresh: override PG = 15
 demo: build
 	@demo/run
 
+demo-fresh: build
+	@demo/run fresh
+
 demo-stop:
-	@scripts/cluster stop demo 15
+	@demo/stop
 
 test: build
 	@scripts/test $(PG) $(TIER)

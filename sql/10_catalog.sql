@@ -68,7 +68,7 @@ COMMENT ON TABLE llm._state IS 'what llm.status shows of the last fold and the l
 -- The directories: who and what the ids are. Shipped tables, filled by whoever knows the names.
 
 CREATE TABLE llm.organization (
-    id     text PRIMARY KEY,
+    id     text COLLATE "C" PRIMARY KEY,
     name   text,
     plan   text NOT NULL DEFAULT 'enterprise',
     status text NOT NULL DEFAULT 'active'
@@ -80,8 +80,8 @@ COMMENT ON COLUMN llm.organization.plan IS 'plan of the organization';
 COMMENT ON COLUMN llm.organization.status IS 'active, or deleted';
 
 CREATE TABLE llm.project (
-    id              text PRIMARY KEY,
-    organization_id text,
+    id              text COLLATE "C" PRIMARY KEY,
+    organization_id text COLLATE "C",
     name            text,
     status          text NOT NULL DEFAULT 'active'
 );
@@ -92,10 +92,10 @@ COMMENT ON COLUMN llm.project.name IS 'shown name';
 COMMENT ON COLUMN llm.project.status IS 'active, or deleted';
 
 CREATE TABLE llm.api_key (
-    id         text PRIMARY KEY,
-    project_id text,
+    id         text COLLATE "C" PRIMARY KEY,
+    project_id text COLLATE "C",
     label      text,
-    user_id    text,
+    user_id    text COLLATE "C",
     status     text NOT NULL DEFAULT 'active'
 );
 COMMENT ON TABLE llm.api_key IS 'directory of API keys';
@@ -106,7 +106,7 @@ COMMENT ON COLUMN llm.api_key.user_id IS 'who created it: owns its usage where t
 COMMENT ON COLUMN llm.api_key.status IS 'active, or deleted';
 
 CREATE TABLE llm.app_user (
-    id    text PRIMARY KEY,
+    id    text COLLATE "C" PRIMARY KEY,
     name  text,
     email text
 );
@@ -116,8 +116,8 @@ COMMENT ON COLUMN llm.app_user.name IS 'shown name; the email is shown where it 
 COMMENT ON COLUMN llm.app_user.email IS 'email address';
 
 CREATE TABLE llm.model_alias (
-    mapping   text PRIMARY KEY,
-    canonical text NOT NULL,
+    mapping   text COLLATE "C" PRIMARY KEY,
+    canonical text COLLATE "C" NOT NULL,
     label     text
 );
 COMMENT ON TABLE llm.model_alias IS 'canonical names of models where the rule (through the first "/" and from the first ":" is stripped) is not what is wanted';

@@ -7,7 +7,7 @@ COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a sta
 
 CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
     RETURNS SETOF llm._pending
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_read_log';
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 100000 AS 'MODULE_PATHNAME', 'llm_read_log';
 COMMENT ON FUNCTION llm._read_log(int, regclass, timestamptz, timestamptz, text) IS
     'the rows of a log (relation NULL: all of it; else one table of its tree) read and aggregated as capture does, in the caller''s snapshot, with the log owner''s rights; half-open, organization NULL is all';
 

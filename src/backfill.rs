@@ -9,7 +9,7 @@ use llm_analytics_core::bucket::MICROS_PER_DAY;
 use pgrx::prelude::*;
 
 /// Log rows read in one step, about; at least one day.
-const ROWS: i64 = 200_000;
+const ROWS: i64 = 50_000;
 
 /// What one step did.
 pub struct Step {
@@ -35,7 +35,8 @@ pub fn step() -> Result<Option<Step>> {
         Some(instant) => day_of(instant)?,
         None => TimestampWithTimeZone::negative_infinity(),
     };
-    let changed = rebuild::range(&Range { from, to, organization: None, source: Some(source) }, Loss::Seal)?;
+    let range = Range { from: pg_sys::TimestampTz::from(from), to: pg_sys::TimestampTz::from(to), organization: None, source: Some(source) };
+    let changed = rebuild::range(&range, Loss::Seal)?;
     Spi::run_with_args("UPDATE llm.source SET complete_from = $2 WHERE id = $1", &[source.into(), from.into()])?;
     Ok(Some(Step { relation, from, changed }))
 }
@@ -43,5 +44,5 @@ pub fn step() -> Result<Option<Step>> {
 /// The start of the UTC day.
 fn day_of(instant: TimestampWithTimeZone) -> Result<TimestampWithTimeZone> {
     let micros = pg_sys::TimestampTz::from(instant);
-    TimestampWithTimeZone::try_from(micros - micros.rem_euclid(MICROS_PER_DAY)).map_err(|_| Error::internal("day out of range"))
+    rebuild::instant(micros - micros.rem_euclid(MICROS_PER_DAY))
 }

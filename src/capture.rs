@@ -104,7 +104,7 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             let _latest = LatestSnapshot::push();
             return crate::source::log::take(source, (*relation).rd_id, deleted, sign);
         }
-        let mut changes = Changes::new(relation, &plan);
+        let mut changes = Changes::new(source, relation, &plan);
         let is_update = operation == pg_sys::TRIGGER_EVENT_UPDATE;
         let is_delete = operation == pg_sys::TRIGGER_EVENT_DELETE;
         if by_row {
@@ -122,8 +122,7 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             changes.table(data.tg_oldtable, Kind::Detail, -1)?;
             changes.table(data.tg_newtable, Kind::Detail, 1)?;
         }
-        let mut deltas = changes.finish();
-        pending::insert(source, &mut deltas)
+        pending::insert(&changes.finish())
     }
 }
 
@@ -219,6 +218,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
 
 /// Reads rows out of slots and adds them up.
 struct Changes<'p> {
+    source: i32,
     plan: &'p Plan,
     relation: pg_sys::Relation,
     deltas: Deltas,
@@ -235,7 +235,7 @@ struct Evaluation {
 }
 
 impl<'p> Changes<'p> {
-    unsafe fn new(relation: pg_sys::Relation, plan: &'p Plan) -> Changes<'p> {
+    unsafe fn new(source: i32, relation: pg_sys::Relation, plan: &'p Plan) -> Changes<'p> {
         // SAFETY: the executor state lives in the current (per-query) memory context and is freed in `finish`, or with the context.
         let evaluation = plan.reading.has_expressions().then(|| unsafe {
             let rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
@@ -247,7 +247,7 @@ impl<'p> Changes<'p> {
             });
             Evaluation { estate, econtext, states: states.collect(), _rights: rights }
         });
-        Changes { plan, relation, deltas: Deltas::default(), evaluation }
+        Changes { source, plan, relation, deltas: Deltas::default(), evaluation }
     }
 
     /// Adds all rows of a transition table.
@@ -296,7 +296,7 @@ impl<'p> Changes<'p> {
                 (Place::Expression(_), None) => None,
             };
             let read = self.plan.reading.row(value);
-            add(&mut self.deltas, read, kind, sign)
+            add(&mut self.deltas, self.source, read, kind, sign)
         }
     }
 
@@ -323,15 +323,15 @@ unsafe fn evaluate(evaluation: &Evaluation, state: *mut pg_sys::ExprState) -> Op
 }
 
 /// Adds one row as read; a row that lies in no date range adds nothing.
-pub fn add(deltas: &mut Deltas, read: Option<(i64, Row<'_>, i128)>, kind: Kind, sign: i128) -> Result<()> {
+pub fn add(deltas: &mut Deltas, source: i32, read: Option<(i64, Row<'_>, i128)>, kind: Kind, sign: i128) -> Result<()> {
     let Some((created_at, row, skipped)) = read else { return Ok(()) };
     let begin = bucket::start(created_at);
-    deltas.add(kind, begin, &row, sign)?;
+    deltas.add(source, kind, begin, &row, sign)?;
     // Reported once, when the row comes in.
     if skipped > 0 && kind == Kind::Detail && sign > 0 {
         let mut note = Row { organization: row.organization, ..Row::default() };
         note.measures.counts[measure::REQUESTS] = skipped;
-        deltas.add(Kind::Skipped, begin, &note, 1)?;
+        deltas.add(source, Kind::Skipped, begin, &note, 1)?;
     }
     Ok(())
 }

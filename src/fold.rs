@@ -1,18 +1,37 @@
 //! The fold: pending deltas into the rollups. One transaction deletes deltas and adds them up, so MVCC makes it exactly once.
 
 use crate::error::{Error, Result};
-use crate::rollup;
+use crate::{pending, rollup};
+use llm_analytics_core::delta::{Deltas, Kind};
+use llm_analytics_core::level::Level;
+use llm_analytics_core::measure;
 use pgrx::prelude::*;
-use std::sync::OnceLock;
+use std::collections::HashMap;
 
 /// Folds at most `limit` pending rows; how many it took.
 pub fn batch(limit: i64) -> Result<i64> {
     rollup::lock()?;
+    let mut deltas = Deltas::default();
+    let mut skipped: HashMap<i32, i64> = HashMap::new();
+    let mut taken = 0;
     // After the lock: statements that write take a new snapshot, so everything the holder before us did is seen.
-    Spi::connect_mut(|client| {
-        let row = client.update(statement(), None, &[limit.into()])?.first();
-        Ok(row.get::<i64>(1)?.unwrap_or(0))
-    })
+    pending::records(include_str!("../sql/query/fold_take.sql"), &[limit.into()], false, |record, _| {
+        taken += 1;
+        let kind = match record.kind {
+            kind if kind == Kind::Detail as i16 => Kind::Detail,
+            kind if kind == Kind::Kept as i16 => Kind::Kept,
+            _ => {
+                *skipped.entry(record.source).or_default() += i64::try_from(record.measures.counts[measure::REQUESTS]).unwrap_or(0);
+                return Ok(());
+            }
+        };
+        deltas.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
+    })?;
+    rollup::apply(&deltas, &Level::EVERY)?;
+    for (source, values) in skipped {
+        Spi::run_with_args("UPDATE llm.source SET skipped_values = skipped_values + $2 WHERE id = $1", &[source.into(), values.into()])?;
+    }
+    Ok(taken)
 }
 
 /// Folds everything that is pending, in batches, in this transaction; how many rows it took.
@@ -36,20 +55,4 @@ pub fn record(rows: i64, took: std::time::Duration) -> Result<()> {
     }
     let milliseconds = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     Spi::run_with_args(include_str!("../sql/query/record_fold.sql"), &[rows.into(), milliseconds.into()]).map_err(Error::from)
-}
-
-fn statement() -> &'static str {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    STATEMENT.get_or_init(|| {
-        format!(
-            "WITH delta AS MATERIALIZED (
-                 DELETE FROM llm._pending WHERE ctid = ANY (ARRAY(SELECT p.ctid FROM llm._pending p LIMIT $1)) RETURNING *
-             ), skipped AS (
-                 UPDATE llm.source s SET skipped_values = s.skipped_values + d.n
-                 FROM (SELECT source, sum(requests)::bigint AS n FROM delta WHERE kind = 2 GROUP BY source) d WHERE s.id = d.source
-             ){apply}
-             SELECT (SELECT count(*) FROM delta) FROM (SELECT sum(n) FROM written) w",
-            apply = rollup::apply(),
-        )
-    })
 }

@@ -17,6 +17,7 @@ mod rebuild;
 mod rights;
 mod rollup;
 mod source;
+mod verify;
 mod worker;
 mod zone;
 

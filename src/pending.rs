@@ -1,18 +1,25 @@
 //! `llm._pending` rows as datums: written by capture with the heap API, returned by `llm._read_log` as a set.
 
 use crate::error::{Error, Result};
-use llm_analytics_core::delta::Deltas;
+use llm_analytics_core::bucket::Micros;
+use llm_analytics_core::delta::{Deltas, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::measure::{AMOUNTS, COUNTS};
 use llm_analytics_core::money::Money;
 use pgrx::prelude::*;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// bucket, source, kind, organization, dimensions, counts, amounts: the columns of sql/20_numbers.sql.
 const COLUMNS: usize = 4 + Dimension::ALL.len() + COUNTS.len() + AMOUNTS.len();
 
+/// The columns of a row of this shape, for a SELECT; `of` says where each comes from.
+pub fn columns(bucket: &str, source: &str, kind: &str, organization: &str, dimension: &str, measure: &str) -> String {
+    use crate::rollup::{dimensions, measures};
+    format!("{bucket}, {source}, {kind}, {organization}, {}, {}", dimensions(dimension), measures(measure))
+}
+
 /// Writes the deltas to `llm._pending`. No SPI: the caller of a captured statement needs no right on the table and no plan is made.
-pub fn insert(source: i32, deltas: &mut Deltas) -> Result<()> {
+pub fn insert(deltas: &Deltas) -> Result<()> {
     if deltas.is_empty() {
         return Ok(());
     }
@@ -21,12 +28,12 @@ pub fn insert(source: i32, deltas: &mut Deltas) -> Result<()> {
         let relation = pg_sys::table_open(own_table(c"_pending")?, pg_sys::RowExclusiveLock as i32);
         let command = pg_sys::GetCurrentCommandId(true);
         let bulk = if deltas.len() > 1 { pg_sys::GetBulkInsertState() } else { std::ptr::null_mut() };
-        each(source, deltas, |values| {
+        each(deltas, |values| {
             let mut nulls = [false; COLUMNS];
             let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::heap_insert(relation, tuple, command, 0, bulk);
             pg_sys::heap_freetuple(tuple);
-        });
+        })?;
         if !bulk.is_null() {
             pg_sys::FreeBulkInsertState(bulk);
         }
@@ -39,34 +46,30 @@ pub fn insert(source: i32, deltas: &mut Deltas) -> Result<()> {
 ///
 /// # Safety
 /// `store` and `descriptor` are those of a materialized set of that type.
-pub unsafe fn append(source: i32, deltas: &mut Deltas, store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) {
-    each(source, deltas, |values| {
+pub unsafe fn append(deltas: &Deltas, store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Result<()> {
+    each(deltas, |values| {
         let mut nulls = [false; COLUMNS];
         // SAFETY: as the caller promises.
         unsafe { pg_sys::tuplestore_putvalues(store, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
-    });
+    })
 }
 
 /// Calls `put` with the datums of each row, in a memory context that is reset as it goes.
-fn each(source: i32, deltas: &mut Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) {
+fn each(deltas: &Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) -> Result<()> {
     let mut rows = RowMemory::new();
-    for (kind, bucket, texts, measures) in deltas.drain() {
+    for (key, measures) in deltas.iter() {
         rows.step();
         let mut values = [pg_sys::Datum::from(0); COLUMNS];
-        values[0] = pg_sys::Datum::from(bucket);
-        values[1] = pg_sys::Datum::from(source);
-        values[2] = pg_sys::Datum::from(kind);
+        values[0] = pg_sys::Datum::from(key.bucket());
+        values[1] = pg_sys::Datum::from(key.source());
+        values[2] = pg_sys::Datum::from(key.kind());
         let mut at = 3;
-        for text in texts {
-            values[at] = text_datum(&text);
+        for text in key.texts() {
+            values[at] = text_datum(text);
             at += 1;
         }
         for count in measures.counts {
-            // Sums are checked in i128; what does not fit the column saturates nowhere, it fails.
-            values[at] = match i64::try_from(count) {
-                Ok(count) => pg_sys::Datum::from(count),
-                Err(_) => crate::error::raise_or(Err(llm_analytics_core::delta::Overflow.into())),
-            };
+            values[at] = pg_sys::Datum::from(i64::try_from(count).map_err(|_| Overflow)?);
             at += 1;
         }
         for amount in measures.amounts {
@@ -75,6 +78,80 @@ fn each(source: i32, deltas: &mut Deltas, mut put: impl FnMut(&mut [pg_sys::Datu
         }
         put(&mut values);
     }
+    Ok(())
+}
+
+/// A row of this shape as SPI returned it.
+pub struct Record<'a> {
+    pub bucket: Micros,
+    pub source: i32,
+    pub kind: i16,
+    /// Organization and dimensions.
+    pub texts: [&'a str; 1 + Dimension::ALL.len()],
+    pub measures: Measures,
+}
+
+/// Runs a statement that returns rows of this shape, and calls `each_record` with each and with the datum that follows its columns, if
+/// any. `read_only` takes the active snapshot.
+pub fn records(
+    sql: &str,
+    arguments: &[pgrx::datum::DatumWithOid<'_>],
+    read_only: bool,
+    mut each_record: impl FnMut(&Record<'_>, Option<pg_sys::Datum>) -> Result<()>,
+) -> Result<()> {
+    let mut run = |_: ()| -> Result<()> {
+        // SAFETY: SPI_tuptable is what the statement just run has left; texts and numbers are used within their row.
+        unsafe {
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() {
+                return Ok(());
+            }
+            let mut rows = RowMemory::new();
+            for at in 0..pg_sys::SPI_processed as usize {
+                rows.step();
+                if at % 4096 == 0 {
+                    pgrx::check_for_interrupts!();
+                }
+                let mut values = [pg_sys::Datum::from(0); COLUMNS + 1];
+                let mut nulls = [true; COLUMNS + 1];
+                pg_sys::heap_deform_tuple(*(*table).vals.add(at), (*table).tupdesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                let mut record = Record {
+                    bucket: values[0].value() as i64,
+                    source: values[1].value() as i32,
+                    kind: values[2].value() as i16,
+                    texts: [""; 1 + Dimension::ALL.len()],
+                    measures: Measures::default(),
+                };
+                for (text, value) in record.texts.iter_mut().zip(&values[3..]) {
+                    let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+                    *text = pgrx::varlena::text_to_rust_str(packed).map_err(|_| Error::internal("text is not UTF-8"))?;
+                }
+                let counts = 3 + record.texts.len();
+                for (count, value) in record.measures.counts.iter_mut().zip(&values[counts..]) {
+                    *count = i128::from(value.value() as i64);
+                }
+                for (amount, value) in record.measures.amounts.iter_mut().zip(&values[counts + COUNTS.len()..]) {
+                    *amount = Money::parse_sum(&numeric_text(*value)).ok_or(Overflow)?;
+                }
+                each_record(&record, (!nulls[COLUMNS]).then_some(values[COLUMNS]))?;
+            }
+            Ok(())
+        }
+    };
+    if read_only {
+        Spi::connect(|client| run(drop(client.select(sql, None, arguments)?)))
+    } else {
+        Spi::connect_mut(|client| run(drop(client.update(sql, None, arguments)?)))
+    }
+}
+
+/// PostgreSQL's text of a numeric: plain decimal, NaN or Infinity.
+///
+/// # Safety
+/// The datum is a numeric.
+pub unsafe fn numeric_text<'a>(datum: pg_sys::Datum) -> std::borrow::Cow<'a, str> {
+    // SAFETY: as the caller promises; the text is palloc'd and NUL-terminated.
+    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)).to_string_lossy() }
 }
 
 fn text_datum(text: &str) -> pg_sys::Datum {

@@ -1,15 +1,20 @@
-//! Rebuild: the one primitive behind backfill and repair, and the comparison behind verify.
+//! Rebuild: the one primitive behind backfill and repair.
 //!
-//! Under the fold lock, in one statement and so in one snapshot S: detail becomes log(S) + kept, and exactly the pending rows that S sees
-//! are taken out. What it writes are corrections, added to every level by the statement the fold uses.
+//! Under the fold lock, in one snapshot S: detail becomes log(S) + kept, and exactly the pending rows that S sees are taken out. What is
+//! written are corrections, added to every level as a fold adds deltas.
 
 use crate::error::{Error, Result};
-use crate::rollup::{self, any_sum, dimensions, list, measures, sums};
+use crate::pending::{self, Record};
+use crate::rights::LatestSnapshot;
+use crate::rollup;
+use crate::source::log::{self, Filter};
+use llm_analytics_core::bucket::{self, Micros};
+use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::{DETAIL, KEPT, Level};
-use llm_analytics_core::measure;
+use llm_analytics_core::measure::REQUESTS;
 use pgrx::prelude::*;
-use std::sync::OnceLock;
+use std::collections::HashMap;
 
 /// What happens where the log has fewer requests than the rollup of a source, an organization and a bucket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,56 +27,210 @@ pub enum Loss {
     Seal,
 }
 
-/// Half-open, on bucket borders.
+/// Half-open, on bucket borders; the infinities are the ends of `i64`.
 pub struct Range {
-    pub from: TimestampWithTimeZone,
-    pub to: TimestampWithTimeZone,
+    pub from: Micros,
+    pub to: Micros,
     pub organization: Option<String>,
     pub source: Option<i32>,
 }
 
-/// Rebuilds a range; how many rollup rows changed.
+/// Rebuilds a range; how many rollup rows were written.
 pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     lock_logs(range.source)?;
     rollup::lock()?;
-    let arguments = [
-        range.from.into(),
-        range.to.into(),
-        range.organization.clone().into(),
-        range.source.into(),
-        (loss != Loss::Allow).into(),
-    ];
-    let (changed, fell) = Spi::connect_mut(|client| {
-        let row = client.update(statement(), None, &arguments)?.first();
-        Ok::<_, Error>((row.get::<i64>(1)?.unwrap_or(0), row.get::<i64>(2)?.unwrap_or(0)))
-    })?;
-    if fell > 0 && loss == Loss::Refuse {
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "the log has fewer requests than the rollup in part of the range",
-        )
-        .detail(format!("{fell} combinations of source, organization and bucket would lose requests."))
-        .hint("Rows that were deleted with the triggers off, say. Rebuild with allow_loss => true to follow the log, or seal the range to keep its numbers."));
+    let mut work = Work::default();
+    {
+        let _snapshot = LatestSnapshot::push();
+        work.read(range)?;
     }
-    let mut repaired = 0;
+    let fallen = match loss {
+        Loss::Allow => HashMap::new(),
+        Loss::Refuse | Loss::Seal => work.fallen(),
+    };
+    if loss == Loss::Refuse && !fallen.is_empty() {
+        return Err(refused(fallen.len()));
+    }
+    for (source, organization, begin) in fallen.keys() {
+        seal(*source, organization, *begin)?;
+    }
+    let stands = |source: i32, organization: &str, begin: Micros| fallen.is_empty() || !fallen.contains_key(&(source, organization.to_string(), begin));
+    work.corrections.retain(|key| stands(key.source(), key.organization(), key.bucket()));
+    let taken: Vec<pg_sys::ItemPointerData> =
+        work.pending.into_iter().filter(|row| stands(row.source, &row.organization, row.bucket)).map(|row| row.place).collect();
+    take_pending(&taken)?;
+    let mut written = rollup::apply(&work.corrections, &Level::EVERY)?;
     if loss != Loss::Seal {
-        for sql in repairs() {
-            repaired += Spi::connect_mut(|client| client.update(sql.as_str(), None, &arguments[..3])?.first().get::<i64>(1))?.unwrap_or(0);
-        }
+        written += repair(range)?;
     }
-    Ok(changed + repaired)
+    Ok(written)
+}
+
+fn refused(combinations: usize) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the log has fewer requests than the rollup in part of the range",
+    )
+    .detail(format!("{combinations} combinations of source, organization and bucket would lose requests."))
+    .hint("Rows may have been deleted with the triggers off. Rebuild with allow_loss => true to follow the log.")
+}
+
+/// A pending row that the snapshot sees.
+struct Waiting {
+    source: i32,
+    organization: String,
+    bucket: Micros,
+    place: pg_sys::ItemPointerData,
+}
+
+/// What is read under the snapshot.
+#[derive(Default)]
+struct Work {
+    /// log + kept - detail, and the pending kept rows, which are folded on the way.
+    corrections: Deltas,
+    pending: Vec<Waiting>,
+    /// Requests that should stand less those that do, by source, organization and bucket.
+    balance: HashMap<(i32, String, Micros), i128>,
+}
+
+impl Work {
+    fn read(&mut self, range: &Range) -> Result<()> {
+        let sources = attached(range.source)?;
+        let seals = seals()?;
+        for source in &sources {
+            let filter = Filter { from: range.from, to: range.to, organization: range.organization.clone() };
+            let log = log::read(*source, None, &filter, Kind::Detail, 1)?;
+            for (key, measures) in log.iter().filter(|(key, _)| key.kind() == Kind::Detail as i16) {
+                if !seals.hold(key.source(), key.organization(), key.bucket()) {
+                    self.corrections.add_sum(key.source(), Kind::Detail, key.bucket(), key.texts(), measures, 1)?;
+                    self.count(key.source(), key.organization(), key.bucket(), measures.counts[REQUESTS]);
+                }
+            }
+        }
+        let arguments = [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), sources.into()];
+        for (level, sign) in [(DETAIL, -1), (KEPT, 1)] {
+            pending::records(&level_rows(level), &arguments, true, |record, _| {
+                if !seals.hold(record.source, record.texts[0], record.bucket) {
+                    self.correct(record, Kind::Detail, sign)?;
+                    self.count(record.source, record.texts[0], record.bucket, sign * record.measures.counts[REQUESTS]);
+                }
+                Ok(())
+            })?;
+        }
+        pending::records(&pending_rows(), &arguments, true, |record, place| {
+            if seals.hold(record.source, record.texts[0], record.bucket) {
+                return Ok(());
+            }
+            // Those shown are part of what stands now, those kept of what will.
+            let is_kept = record.kind == Kind::Kept as i16;
+            if is_kept {
+                self.correct(record, Kind::Detail, 1)?;
+                self.correct(record, Kind::Kept, 1)?;
+            }
+            let requests = record.measures.counts[REQUESTS];
+            self.count(record.source, record.texts[0], record.bucket, if is_kept { requests } else { -requests });
+            let place = place.ok_or_else(|| Error::internal("pending row without a place"))?;
+            // SAFETY: the column is a tid; it is copied.
+            let place = unsafe { *place.cast_mut_ptr::<pg_sys::ItemPointerData>() };
+            self.pending.push(Waiting { source: record.source, organization: record.texts[0].to_string(), bucket: record.bucket, place });
+            Ok(())
+        })
+    }
+
+    fn correct(&mut self, record: &Record<'_>, kind: Kind, sign: i128) -> Result<()> {
+        self.corrections.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, sign).map_err(Error::from)
+    }
+
+    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i128) {
+        *self.balance.entry((source, organization.to_string(), begin)).or_default() += requests;
+    }
+
+    fn fallen(&self) -> HashMap<(i32, String, Micros), i128> {
+        self.balance.iter().filter(|(_, requests)| **requests < 0).map(|(key, requests)| (key.clone(), *requests)).collect()
+    }
+}
+
+/// The seals, by source.
+struct Seals(HashMap<i32, Vec<(Option<String>, Micros, Micros)>>);
+
+impl Seals {
+    fn hold(&self, source: i32, organization: &str, begin: Micros) -> bool {
+        self.0.get(&source).is_some_and(|seals| {
+            seals.iter().any(|(of, from, to)| begin >= *from && begin < *to && of.as_deref().is_none_or(|of| of == organization))
+        })
+    }
+}
+
+fn seals() -> Result<Seals> {
+    let mut seals = Seals(HashMap::new());
+    Spi::connect(|client| {
+        for row in client.select("SELECT source, organization_id, \"from\", \"to\" FROM llm._seal", None, &[])? {
+            let bounds = row.get::<TimestampWithTimeZone>(3)?.zip(row.get::<TimestampWithTimeZone>(4)?);
+            if let (Some(source), Some((from, to))) = (row.get::<i32>(1)?, bounds) {
+                seals.0.entry(source).or_default().push((row.get::<String>(2)?, pg_sys::TimestampTz::from(from), pg_sys::TimestampTz::from(to)));
+            }
+        }
+        Ok(seals)
+    })
+}
+
+fn attached(source: Option<i32>) -> Result<Vec<i32>> {
+    Spi::connect(|client| {
+        let sql = "SELECT id FROM llm.source WHERE state = 'attached' AND ($1 IS NULL OR id = $1) ORDER BY id";
+        client.select(sql, None, &[source.into()])?.map(|row| Ok(row.get::<i32>(1)?.unwrap_or(0))).collect()
+    })
+}
+
+fn seal(source: i32, organization: &str, begin: Micros) -> Result<()> {
+    let arguments = [source.into(), organization.to_string().into(), instant(begin)?.into(), instant(bucket::next(begin))?.into()];
+    Spi::run_with_args(include_str!("../sql/query/seal_bucket.sql"), &arguments).map_err(Error::from)
+}
+
+fn take_pending(places: &[pg_sys::ItemPointerData]) -> Result<()> {
+    for chunk in places.chunks(10_000) {
+        let places = chunk.iter().map(|place| {
+            let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
+            format!("({block},{})", place.ip_posid)
+        });
+        Spi::run_with_args("DELETE FROM llm._pending WHERE ctid = ANY ($1::text[]::tid[])", &[places.collect::<Vec<String>>().into()])?;
+    }
+    Ok(())
+}
+
+/// Makes the coarse levels the sum of detail again, where they are not, and removes rows without content.
+fn repair(range: &Range) -> Result<i64> {
+    let everywhere: Option<Vec<i32>> = None;
+    let arguments = [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), everywhere.into()];
+    let mut written = 0;
+    for level in Level::COARSE {
+        let mut difference = Deltas::default();
+        for (from, sign) in [(DETAIL, 1), (level, -1)] {
+            pending::records(&level_rows(from), &arguments, false, |record, _| {
+                let mut texts = record.texts;
+                for dimension in Dimension::ALL.into_iter().filter(|d| !level.keeps(*d)) {
+                    texts[1 + dimension as usize] = "";
+                }
+                difference.add_sum(0, Kind::Detail, record.bucket, texts.into_iter(), &record.measures, sign).map_err(Error::from)
+            })?;
+        }
+        written += rollup::apply(&difference, &[level])?;
+    }
+    let empty = rollup::list(llm_analytics_core::measure::all(), " AND ", |m| format!("r.{m} = 0"));
+    let clean = format!(
+        "DELETE FROM llm.rollup r USING llm._org o WHERE o.org = r.org AND r.bucket >= $1 AND r.bucket < $2
+             AND ($3::text IS NULL OR o.organization_id = $3) AND {empty}"
+    );
+    Spi::run_with_args(&clean, &arguments[..3])?;
+    Ok(written)
 }
 
 /// Waits for a TRUNCATE, DETACH or DROP that is under way, before the snapshot is taken: these are not in any snapshot, so one taken
 /// before them would miss both the rows and the deltas that stand for them. Logs first, then the fold lock: whoever alters a log may
 /// need the fold lock after it.
 pub fn lock_logs(source: Option<i32>) -> Result<()> {
-    let tables = Spi::connect_mut(|client| {
-        let mut tables = Vec::new();
-        for row in client.update(include_str!("../sql/query/log_tables.sql"), None, &[source.into()])? {
-            tables.extend(row.get::<pg_sys::Oid>(1)?);
-        }
-        Ok::<_, Error>(tables)
+    let tables: Vec<pg_sys::Oid> = Spi::connect_mut(|client| {
+        let rows = client.update(include_str!("../sql/query/log_tables.sql"), None, &[source.into()])?;
+        rows.filter_map(|row| row.get::<pg_sys::Oid>(1).transpose()).collect::<std::result::Result<_, _>>()
     })?;
     for table in tables {
         // SAFETY: waits, and is released at the end of the transaction; a table that is gone by then locks nothing that matters.
@@ -80,195 +239,33 @@ pub fn lock_logs(source: Option<i32>) -> Result<()> {
     Ok(())
 }
 
-fn in_range(alias: &str) -> String {
-    format!("{alias}.bucket >= $1 AND {alias}.bucket < $2")
+pub fn instant(at: Micros) -> Result<TimestampWithTimeZone> {
+    match at {
+        Micros::MIN => Ok(TimestampWithTimeZone::negative_infinity()),
+        Micros::MAX => Ok(TimestampWithTimeZone::positive_infinity()),
+        at => TimestampWithTimeZone::try_from(at).map_err(|_| Error::internal("instant out of range")),
+    }
 }
 
-/// Rows of a level as text: source, bucket, organization, dimensions, measures. Organization by organization, so that each reads its
-/// own index range whatever the planner knows.
+/// The rows of a level in the shape of `llm._pending`: $1 from, $2 to, $3 organization or all, $4 sources or all. Organization by
+/// organization, so that each reads its own index range whatever the planner knows.
 fn level_rows(level: Level) -> String {
     format!(
-        "SELECT s.source, r.bucket, o.organization_id, {}, {}
+        "SELECT {}
          FROM llm._org o
-         CROSS JOIN LATERAL (SELECT * FROM {} r WHERE r.org = o.org AND {} OFFSET 0) r
+         CROSS JOIN LATERAL (SELECT * FROM {} r WHERE r.org = o.org AND r.bucket >= $1 AND r.bucket < $2 OFFSET 0) r
          JOIN llm.series s ON s.id = r.series
-         WHERE ($3::text IS NULL OR o.organization_id = $3)",
-        dimensions("s."),
-        measures("r."),
+         WHERE ($3::text IS NULL OR o.organization_id = $3) AND ($4::int[] IS NULL OR s.source = ANY ($4))",
+        pending::columns("r.bucket", "s.source", "0::smallint", "o.organization_id", "s.", "r."),
         level.table(),
-        in_range("r"),
     )
 }
 
-fn unsealed(alias: &str) -> String {
+/// Pending rows of both kinds that are shown or kept, each with its place.
+fn pending_rows() -> String {
     format!(
-        "NOT EXISTS (SELECT FROM llm._seal x WHERE x.source = {alias}.source AND {alias}.bucket >= x.\"from\" AND {alias}.bucket < x.\"to\"
-             AND (x.organization_id IS NULL OR x.organization_id = {alias}.organization_id))"
+        "SELECT {}, p.ctid FROM llm._pending p
+         WHERE p.kind IN (0, 1) AND p.bucket >= $1 AND p.bucket < $2 AND ($3::text IS NULL OR p.organization_id = $3) AND p.source = ANY ($4)",
+        pending::columns("p.bucket", "p.source", "p.kind", "p.organization_id", "p.", "p."),
     )
-}
-
-/// CTEs `rows (side, source, bucket, organization_id, dimensions, measures)` of what is compared, in one snapshot. Sides: log, kept,
-/// detail (rollup), pending (with its kind and ctid). `complete_only`: only what has been backfilled.
-fn compared(complete_only: bool) -> String {
-    let complete = |alias: &str| if complete_only { format!(" AND {alias}.bucket >= a.complete_from") } else { String::new() };
-    let rows = |alias: &str| format!("{alias}.source, {alias}.bucket, {alias}.organization_id, {}, {}", dimensions(&format!("{alias}.")), measures(&format!("{alias}.")));
-    format!(
-        "attached AS MATERIALIZED (
-             SELECT s.id, s.complete_from FROM llm.source s WHERE s.state = 'attached' AND ($4::int IS NULL OR s.id = $4)
-         ), pend AS MATERIALIZED (
-             SELECT p.ctid AS tid, p.kind, {p} FROM llm._pending p JOIN attached a ON a.id = p.source
-             WHERE {p_range} AND ($3::text IS NULL OR p.organization_id = $3) AND p.kind IN (0, 1) AND {p_unsealed}{p_complete}
-         ), log AS MATERIALIZED (
-             SELECT {l} FROM attached a
-             CROSS JOIN LATERAL llm._read_log(a.id, NULL, {from}, $2, $3) l
-             WHERE l.kind = 0 AND {l_unsealed}{l_complete}
-         ), detail AS MATERIALIZED (
-             SELECT {d} FROM ({detail}) d JOIN attached a ON a.id = d.source WHERE {d_unsealed}{d_complete}
-         ), kept AS MATERIALIZED (
-             SELECT {d} FROM ({kept}) d JOIN attached a ON a.id = d.source WHERE {d_unsealed}{d_complete}
-         )",
-        p = rows("p"),
-        p_range = in_range("p"),
-        p_unsealed = unsealed("p"),
-        p_complete = complete("p"),
-        l = rows("l"),
-        from = if complete_only { "greatest($1, a.complete_from)" } else { "$1" },
-        l_unsealed = unsealed("l"),
-        l_complete = complete("l"),
-        d = rows("d"),
-        detail = level_rows(DETAIL),
-        kept = level_rows(KEPT),
-        d_unsealed = unsealed("d"),
-        d_complete = complete("d"),
-    )
-}
-
-fn statement() -> &'static str {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    STATEMENT.get_or_init(|| {
-        let row = |kind: &str, sign: &str| format!("SELECT {kind} AS kind, x.source, x.bucket, x.organization_id, {}, {}", dimensions("x."), list(measure::all(), ", ", |m| format!("{sign}x.{m} AS {m}")));
-        let standing = "NOT EXISTS (SELECT FROM fell f WHERE f.source = x.source AND f.organization_id = x.organization_id AND f.bucket = x.bucket)";
-        format!(
-            "WITH {compared}
-             , balance AS (
-                 SELECT source, organization_id, bucket, requests FROM log
-                 UNION ALL SELECT source, organization_id, bucket, requests FROM kept
-                 UNION ALL SELECT source, organization_id, bucket, -requests FROM detail
-                 -- Pending rows of both kinds: those shown are part of what stands now, those kept of what will.
-                 UNION ALL SELECT source, organization_id, bucket, CASE kind WHEN 0 THEN -requests ELSE requests END FROM pend
-             ), fell AS MATERIALIZED (
-                 SELECT source, organization_id, bucket FROM balance WHERE $5 GROUP BY source, organization_id, bucket HAVING sum(requests) < 0
-             ), sealed AS (
-                 INSERT INTO llm._seal (source, organization_id, \"from\", \"to\", reason)
-                 SELECT source, organization_id, min(bucket), max(llm._next_bucket(bucket)), 'rows gone'
-                 FROM (SELECT *, count(*) FILTER (WHERE gap) OVER (PARTITION BY source, organization_id ORDER BY bucket) AS island
-                       FROM (SELECT *, bucket IS DISTINCT FROM llm._next_bucket(lag(bucket) OVER (PARTITION BY source, organization_id ORDER BY bucket)) AS gap
-                             FROM fell) steps) islands
-                 GROUP BY source, organization_id, island
-             ), gone AS MATERIALIZED (
-                 DELETE FROM llm._pending p USING (SELECT x.tid FROM pend x WHERE {standing}) x WHERE p.ctid = x.tid RETURNING p.*
-             ), delta AS MATERIALIZED (
-                 {log} FROM log x WHERE {standing}
-                 UNION ALL {kept} FROM kept x WHERE {standing}
-                 UNION ALL {gone} FROM gone x WHERE x.kind = 1
-                 UNION ALL {gone_kept} FROM gone x WHERE x.kind = 1
-                 UNION ALL {detail} FROM detail x WHERE {standing}
-             ){apply}
-             SELECT (SELECT coalesce(sum(n), 0)::bigint FROM written), (SELECT count(*) FROM fell)",
-            compared = compared(false),
-            log = row("0", ""),
-            kept = row("0", ""),
-            gone = row("0", ""),
-            gone_kept = row("1", ""),
-            detail = row("0", "-"),
-            apply = rollup::apply(),
-        )
-    })
-}
-
-/// One statement per coarse level that makes it the sum of detail again, where it is not, and one that removes rows without content.
-fn repairs() -> &'static [String] {
-    static STATEMENTS: OnceLock<Vec<String>> = OnceLock::new();
-    STATEMENTS.get_or_init(|| {
-        let coarse = Level::COARSE.into_iter().map(|level| {
-            let shown = list(Dimension::ALL, ", ", |d| if level.keeps(d) { format!("x.{}", d.column()) } else { format!("''::text AS {}", d.column()) });
-            let grouped = list(Dimension::ALL, ", ", |d| format!("x.{}", d.column()));
-            format!(
-                "WITH both_sides AS (
-                     SELECT x.bucket, x.organization_id, {shown}, {plus} FROM ({detail}) x
-                     UNION ALL
-                     SELECT x.bucket, x.organization_id, {grouped}, {minus} FROM ({level_rows}) x
-                 ), want_{name} AS MATERIALIZED (
-                     SELECT o.org, x.bucket, 0 AS source, {grouped}, {sums}
-                     FROM both_sides x JOIN llm._org o ON o.organization_id = x.organization_id
-                     GROUP BY o.org, x.bucket, {grouped} HAVING {any}
-                 ){write}
-                 SELECT count(*) FROM up_{name}",
-                plus = measures("x."),
-                minus = list(measure::all(), ", ", |m| format!("-x.{m}")),
-                detail = level_rows(DETAIL),
-                level_rows = level_rows(level),
-                name = level.name,
-                sums = sums("", "x."),
-                any = any_sum("x."),
-                write = rollup::write_level(level),
-            )
-        });
-        let empty = list(measure::all(), " AND ", |m| format!("r.{m} = 0"));
-        let clean = format!(
-            "WITH gone AS (DELETE FROM llm.rollup r USING llm._org o
-                 WHERE o.org = r.org AND {} AND ($3::text IS NULL OR o.organization_id = $3) AND {empty} RETURNING 1)
-             SELECT count(*) FROM gone",
-            in_range("r")
-        );
-        coarse.chain([clean]).collect()
-    })
-}
-
-/// What verify compares: `(source, organization_id, bucket, level, series, measure, expected, actual)` of every difference.
-pub fn differences() -> &'static str {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    STATEMENT.get_or_init(|| {
-        let key = format!("source, bucket, organization_id, {}", dimensions(""));
-        let x_key = format!("x.source, x.bucket, x.organization_id, {}", dimensions("x."));
-        let series = format!("jsonb_strip_nulls(jsonb_build_object({}))", list(Dimension::ALL, ", ", |d| format!("'{0}', nullif(c.{0}, '')", d.column())));
-        let columns = list(measure::all(), ", ", |m| format!("e_{m}, a_{m}"));
-        let side = |expected: bool| list(measure::all(), ", ", |m| if expected { format!("x.{m} AS e_{m}, 0 AS a_{m}") } else { format!("0 AS e_{m}, x.{m} AS a_{m}") });
-        let both = list(measure::all(), ", ", |m| format!("sum(e_{m}) AS e_{m}, sum(a_{m}) AS a_{m}"));
-        let values = list(measure::all(), ", ", |m| format!("('{m}', e_{m}::numeric, a_{m}::numeric)"));
-        // Pending rows of detail count as what stands, pending kept ones as what is expected.
-        let mut sides = format!(
-            "SELECT 'detail' AS level, {x_key}, {e} FROM (SELECT {key}, {m} FROM log UNION ALL SELECT {key}, {m} FROM kept UNION ALL SELECT {key}, {m} FROM pend WHERE kind = 1) x
-             UNION ALL
-             SELECT 'detail', {x_key}, {a} FROM (SELECT {key}, {m} FROM detail UNION ALL SELECT {key}, {m} FROM pend WHERE kind = 0) x",
-            m = measures(""),
-            e = side(true),
-            a = side(false),
-        );
-        for level in Level::COARSE {
-            let shown = list(Dimension::ALL, ", ", |d| if level.keeps(d) { format!("x.{}", d.column()) } else { "''".into() });
-            sides.push_str(&format!(
-                " UNION ALL SELECT '{name}', NULL::int, x.bucket, x.organization_id, {shown}, {e} FROM ({detail}) x
-                  UNION ALL SELECT '{name}', NULL::int, x.bucket, x.organization_id, {all}, {a} FROM ({rows}) x",
-                name = level.name,
-                all = dimensions("x."),
-                e = side(true),
-                a = side(false),
-                detail = level_rows(DETAIL),
-                rows = level_rows(level),
-            ));
-        }
-        format!(
-            "WITH {compared}, sides AS ({sides}), compared AS (
-                 SELECT level, {key}, {both} FROM sides GROUP BY level, {key}
-             )
-             SELECT quote_ident(src.relation_schema) || '.' || quote_ident(src.relation_name), c.organization_id, c.bucket, c.level, {series}, v.measure, v.expected, v.actual
-             FROM (SELECT level, {key}, {columns} FROM compared) c
-             LEFT JOIN llm.source src ON src.id = c.source
-             CROSS JOIN LATERAL (VALUES {values}) v (measure, expected, actual)
-             WHERE v.expected <> v.actual
-             ORDER BY 3, 2, 4, 5, 6",
-            compared = compared(true),
-        )
-    })
 }

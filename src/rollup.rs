@@ -1,16 +1,203 @@
-//! The one statement that adds deltas to every level of the rollup. Fold and rebuild differ only in where the deltas come from.
+//! Adding deltas to every level of the rollup: the one way anything is written there. Fold and rebuild differ only in where the deltas
+//! come from.
 //!
 //! SQL is put together from the closed lists of levels, dimensions and measures in `core`, never from data.
 
 use crate::error::{Error, Result};
+use llm_analytics_core::bucket::Micros;
+use llm_analytics_core::delta::{Deltas, Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::{Level, DETAIL, KEPT};
+use llm_analytics_core::level::{KEPT, Level};
 use llm_analytics_core::measure;
+use llm_analytics_core::money::Money;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use std::collections::{HashMap, HashSet};
 
 /// One at a time: waits for whoever writes rollups now. A table lock, because any role could take an advisory lock.
 pub fn lock() -> Result<()> {
     Spi::run("LOCK TABLE llm._fold_lock IN EXCLUSIVE MODE").map_err(Error::from)
+}
+
+/// A series as a level keeps it: organization (`llm._org`), source, dimensions.
+type Series<'k> = (i32, i32, [&'k str; Dimension::ALL.len()]);
+
+/// What one level gains.
+struct Gains<'k> {
+    level: Level,
+    /// In the order they were met.
+    series: Vec<Series<'k>>,
+    /// By position in `series` and bucket.
+    sums: HashMap<(usize, Micros), Measures>,
+}
+
+/// Rows that go into one statement.
+const CHUNK: usize = 10_000;
+
+/// Adds the deltas to some levels; how many rollup rows were written. The caller holds the fold lock.
+pub fn apply(deltas: &Deltas, levels: &[Level]) -> Result<i64> {
+    let organizations = intern_organizations(deltas)?;
+    let mut written = 0;
+    for level in levels {
+        written += write(&gains_of(*level, deltas, &organizations)?)?;
+    }
+    Ok(written)
+}
+
+/// The numbers of the organizations; new ones are given one.
+fn intern_organizations(deltas: &Deltas) -> Result<HashMap<String, i32>> {
+    let names: HashSet<&str> = deltas.iter().map(|(key, _)| key.organization()).collect();
+    let names: Vec<String> = names.into_iter().map(String::from).collect();
+    let mut known = HashMap::new();
+    if names.is_empty() {
+        return Ok(known);
+    }
+    Spi::connect_mut(|client| {
+        client.update(include_str!("../sql/query/org_new.sql"), None, &[names.clone().into()])?;
+        for row in client.update("SELECT organization_id, org FROM llm._org WHERE organization_id = ANY ($1)", None, &[names.into()])? {
+            if let (Some(name), Some(org)) = (row.get::<String>(1)?, row.get::<i32>(2)?) {
+                known.insert(name, org);
+            }
+        }
+        Ok(known)
+    })
+}
+
+fn gains_of<'k>(level: Level, deltas: &'k Deltas, organizations: &HashMap<String, i32>) -> Result<Gains<'k>> {
+    let kind = if level == KEPT { Kind::Kept } else { Kind::Detail } as i16;
+    let mut gains = Gains { level, series: Vec::new(), sums: HashMap::new() };
+    let mut positions: HashMap<Series<'k>, usize> = HashMap::new();
+    for (key, measures) in deltas.iter().filter(|(key, _)| key.kind() == kind) {
+        let mut dimensions = [""; Dimension::ALL.len()];
+        for (dimension, text) in Dimension::ALL.into_iter().zip(key.texts().skip(1)) {
+            if level.keeps(dimension) {
+                dimensions[dimension as usize] = text;
+            }
+        }
+        let org = organizations.get(key.organization()).copied().ok_or_else(|| Error::internal("organization without a number"))?;
+        let series = (org, if level.by_source { key.source() } else { 0 }, dimensions);
+        let position = *positions.entry(series).or_insert_with(|| {
+            gains.series.push(series);
+            gains.series.len() - 1
+        });
+        gains.sums.entry((position, key.bucket())).or_default().add(measures, 1)?;
+    }
+    gains.sums.retain(|_, sum| !sum.is_zero());
+    Ok(gains)
+}
+
+/// Upserts what a level gains, in key order; how many rows.
+fn write(gains: &Gains<'_>) -> Result<i64> {
+    if gains.sums.is_empty() {
+        return Ok(0);
+    }
+    let numbers = intern_series(gains)?;
+    let mut rows: Vec<(i32, Micros, i32, &Measures)> =
+        gains.sums.iter().map(|((position, bucket), sum)| (gains.series[*position].0, *bucket, numbers[*position], sum)).collect();
+    rows.sort_unstable_by_key(|(org, bucket, series, _)| (*org, *bucket, *series));
+    let sql = upsert(gains.level);
+    for chunk in rows.chunks(CHUNK) {
+        let buckets: std::result::Result<Vec<_>, _> = chunk.iter().map(|row| TimestampWithTimeZone::try_from(row.1)).collect();
+        let mut arguments: Vec<DatumWithOid<'_>> = vec![
+            chunk.iter().map(|row| row.0).collect::<Vec<i32>>().into(),
+            chunk.iter().map(|row| row.2).collect::<Vec<i32>>().into(),
+            buckets.map_err(|_| Error::internal("bucket out of range"))?.into(),
+        ];
+        for at in 0..measure::COUNTS.len() {
+            let column: std::result::Result<Vec<i64>, _> = chunk.iter().map(|row| i64::try_from(row.3.counts[at])).collect();
+            arguments.push(column.map_err(|_| Overflow)?.into());
+        }
+        for at in 0..measure::AMOUNTS.len() {
+            let column: Result<Vec<AnyNumeric>> = chunk.iter().map(|row| numeric(row.3.amounts[at])).collect();
+            arguments.push(column?.into());
+        }
+        Spi::connect_mut(|client| client.update(sql.as_str(), None, &arguments).map(drop))?;
+    }
+    i64::try_from(rows.len()).map_err(|_| Overflow.into())
+}
+
+pub fn numeric(amount: Money) -> Result<AnyNumeric> {
+    AnyNumeric::try_from(amount.to_string().as_str()).map_err(|error| Error::internal(error.to_string()))
+}
+
+/// The numbers of a level's series; new ones are given one.
+fn intern_series(gains: &Gains<'_>) -> Result<Vec<i32>> {
+    let mut numbers = vec![0; gains.series.len()];
+    let all: Vec<usize> = (0..gains.series.len()).collect();
+    for chunk in all.chunks(CHUNK) {
+        let mut wanted = chunk.to_vec();
+        find_series(gains, &wanted, &mut numbers)?;
+        wanted.retain(|at| numbers[*at] == 0);
+        if !wanted.is_empty() {
+            Spi::connect_mut(|client| client.update(series_new().as_str(), None, &series_arguments(gains, &wanted)).map(drop))?;
+            find_series(gains, &wanted, &mut numbers)?;
+        }
+        if chunk.iter().any(|at| numbers[*at] == 0) {
+            return Err(Error::internal("series without a number"));
+        }
+    }
+    Ok(numbers)
+}
+
+/// Fills in the numbers of the series at these positions, as far as they have one.
+fn find_series(gains: &Gains<'_>, positions: &[usize], numbers: &mut [i32]) -> Result<()> {
+    Spi::connect_mut(|client| {
+        for row in client.update(series_numbers().as_str(), None, &series_arguments(gains, positions))? {
+            if let (Some(n), Some(id)) = (row.get::<i64>(1)?.and_then(|n| usize::try_from(n - 1).ok()), row.get::<i32>(2)?) {
+                numbers[positions[n]] = id;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn series_arguments(gains: &Gains<'_>, positions: &[usize]) -> Vec<DatumWithOid<'static>> {
+    let mut arguments: Vec<DatumWithOid<'static>> = vec![
+        gains.level.id.into(),
+        positions.iter().map(|at| gains.series[*at].0).collect::<Vec<i32>>().into(),
+        positions.iter().map(|at| gains.series[*at].1).collect::<Vec<i32>>().into(),
+    ];
+    for dimension in Dimension::ALL {
+        arguments.push(positions.iter().map(|at| gains.series[*at].2[dimension as usize].to_string()).collect::<Vec<String>>().into());
+    }
+    arguments
+}
+
+/// `unnest` of the arrays $2 organization, $3 source, $4.. dimensions as `q`, numbered by `n`.
+fn series_arrays() -> String {
+    let arrays = list(Dimension::ALL, ", ", |d| format!("${}::text[]", d as usize + 4));
+    format!("unnest($2::int[], $3::int[], {arrays}) WITH ORDINALITY AS q (org, source, {}, n)", dimensions(""))
+}
+
+fn series_numbers() -> String {
+    let same = list(Dimension::ALL, " AND ", |d| format!("s.{0} = q.{0}", d.column()));
+    format!("SELECT q.n, s.id FROM {} JOIN llm.series s ON s.org = q.org AND s.level = $1 AND s.source = q.source AND {same}", series_arrays())
+}
+
+fn series_new() -> String {
+    format!(
+        "INSERT INTO llm.series (org, level, source, {}) SELECT q.org, $1, q.source, {} FROM {} ORDER BY q.n",
+        dimensions(""),
+        dimensions("q."),
+        series_arrays()
+    )
+}
+
+/// $1 organizations, $2 series, $3 buckets, then the measures.
+fn upsert(level: Level) -> String {
+    let counts = list(4..4 + measure::COUNTS.len(), ", ", |n| format!("${n}::bigint[]"));
+    let amounts = list((4 + measure::COUNTS.len())..(4 + measure::COUNTS.len() + measure::AMOUNTS.len()), ", ", |n| format!("${n}::numeric[]"));
+    format!(
+        "INSERT INTO {table} AS r (org, series, bucket, level, {measures})
+         SELECT q.org, q.series, q.bucket, {id}, {q_measures}
+         FROM unnest($1::int[], $2::int[], $3::timestamptz[], {counts}, {amounts}) AS q (org, series, bucket, {measures})
+         ON CONFLICT (org, bucket, series) DO UPDATE SET {updates}",
+        table = level.table(),
+        id = level.id,
+        measures = measures(""),
+        q_measures = measures("q."),
+        updates = list(measure::all(), ", ", |m| format!("{m} = r.{m} + EXCLUDED.{m}")),
+    )
 }
 
 /// `f(x)` for each item, joined.
@@ -26,99 +213,4 @@ pub fn dimensions(prefix: &str) -> String {
 /// `prefix.requests, ..`
 pub fn measures(prefix: &str) -> String {
     list(measure::all(), ", ", |m| format!("{prefix}{m}"))
-}
-
-/// `sum(sign prefix.requests) AS requests, ..`; sums of counts stay bigint.
-pub fn sums(sign: &str, prefix: &str) -> String {
-    let counts = list(measure::COUNTS, ", ", |m| format!("sum({sign}{prefix}{m})::bigint AS {m}"));
-    let amounts = list(measure::AMOUNTS, ", ", |m| format!("sum({sign}{prefix}{m}) AS {m}"));
-    format!("{counts}, {amounts}")
-}
-
-/// True where a group's sums are not all zero.
-pub fn any_sum(prefix: &str) -> String {
-    list(measure::all(), " OR ", |m| format!("sum({prefix}{m}) <> 0"))
-}
-
-/// CTEs that follow `delta (kind, source, bucket, organization_id, dimensions, measures)` and add it to all levels; the last is
-/// `written (n)`, one row per level.
-pub fn apply() -> String {
-    let all = dimensions("d.");
-    let mut sql = format!(
-        ", org_new AS (
-             INSERT INTO llm._org (organization_id)
-             SELECT DISTINCT d.organization_id FROM delta d
-             WHERE NOT EXISTS (SELECT FROM llm._org o WHERE o.organization_id = d.organization_id)
-             RETURNING org, organization_id
-         ), orgs AS (
-             SELECT org, organization_id FROM llm._org UNION ALL SELECT org, organization_id FROM org_new
-         ), keyed AS MATERIALIZED (
-             SELECT o.org, d.kind, d.source, d.bucket, {all}, {sums}
-             FROM delta d JOIN orgs o ON o.organization_id = d.organization_id
-             WHERE d.kind IN (0, 1)
-             GROUP BY o.org, d.kind, d.source, d.bucket, {all}
-             HAVING {any}
-         )",
-        sums = sums("", "d."),
-        any = any_sum("d."),
-    );
-    for level in Level::EVERY {
-        sql.push_str(&apply_level(level));
-    }
-    sql.push_str(&format!(
-        ", written AS ({})",
-        list(Level::EVERY, " UNION ALL ", |level| format!("SELECT count(*) AS n FROM up_{}", level.name))
-    ));
-    sql
-}
-
-/// `want_L` (org, bucket, source, dimensions, measures), then the series and rows of level L.
-fn apply_level(level: Level) -> String {
-    let kind = if level == KEPT { 1 } else { 0 };
-    let kept = |d: Dimension| level.keeps(d);
-    let columns = list(Dimension::ALL, ", ", |d| if kept(d) { format!("k.{0}", d.column()) } else { format!("''::text AS {}", d.column()) });
-    let groups = list(level.dimensions, "", |d| format!(", k.{}", d.column()));
-    let (source, by_source) = if level.by_source { ("k.source", ", k.source") } else { ("0 AS source", "") };
-    let rows = if level == DETAIL || level == KEPT {
-        format!("SELECT k.org, k.bucket, k.source, {}, {} FROM keyed k WHERE k.kind = {kind}", dimensions("k."), measures("k."))
-    } else {
-        format!(
-            "SELECT k.org, k.bucket, {source}, {columns}, {sums} FROM keyed k WHERE k.kind = {kind}
-             GROUP BY k.org, k.bucket{by_source}{groups} HAVING {any}",
-            sums = sums("", "k."),
-            any = any_sum("k."),
-        )
-    };
-    format!(", want_{name} AS MATERIALIZED ({rows}){write}", name = level.name, write = write_level(level))
-}
-
-/// From `want_L` to the level's series and rows.
-pub fn write_level(level: Level) -> String {
-    let name = level.name;
-    let (id, table) = (level.id, level.table());
-    let same_series = |side: &str| format!("{side}.org = w.org AND {side}.source = w.source AND {}", list(Dimension::ALL, " AND ", |d| format!("{side}.{0} = w.{0}", d.column())));
-    format!(
-        ", new_{name} AS (
-             INSERT INTO llm.series (org, level, source, {dimensions})
-             SELECT DISTINCT w.org, {id}::smallint, w.source, {w_dimensions} FROM want_{name} w
-             WHERE NOT EXISTS (SELECT FROM llm.series s WHERE s.level = {id} AND {same_s})
-             RETURNING id, org, source, {dimensions}
-         ), up_{name} AS (
-             INSERT INTO {table} AS r (org, series, bucket, level, {measures})
-             SELECT w.org, coalesce(s.id, n.id), w.bucket, {id}::smallint, {w_measures}
-             FROM want_{name} w
-             LEFT JOIN llm.series s ON s.level = {id} AND {same_s}
-             LEFT JOIN new_{name} n ON {same_n}
-             ORDER BY w.org, w.bucket, 2
-             ON CONFLICT (org, bucket, series) DO UPDATE SET {updates}
-             RETURNING 1
-         )",
-        dimensions = dimensions(""),
-        w_dimensions = dimensions("w."),
-        measures = measures(""),
-        w_measures = measures("w."),
-        same_s = same_series("s"),
-        same_n = same_series("n"),
-        updates = list(measure::all(), ", ", |m| format!("{m} = r.{m} + EXCLUDED.{m}")),
-    )
 }

@@ -26,7 +26,19 @@ pub struct Measures {
 }
 
 impl Measures {
-    fn is_zero(&self) -> bool {
+    pub fn add(&mut self, other: &Measures, sign: i128) -> Result<(), Overflow> {
+        for (total, count) in self.counts.iter_mut().zip(other.counts) {
+            *total = total.checked_add(sign * count).ok_or(Overflow)?;
+        }
+        for (total, amount) in self.amounts.iter_mut().zip(other.amounts) {
+            if !amount.is_zero() {
+                *total = total.checked_add(if sign < 0 { -amount } else { amount }).ok_or(Overflow)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_zero(&self) -> bool {
         self.counts.iter().all(|n| *n == 0) && self.amounts.iter().all(Money::is_zero)
     }
 }
@@ -43,7 +55,42 @@ pub struct Row<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
 
-/// Sums by kind, bucket, organization and dimensions.
+/// What a sum is by: source, kind, bucket, organization and dimensions, as bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key<'a>(&'a [u8]);
+
+/// Bytes before the texts: bucket, source, kind.
+const HEAD: usize = 8 + 4 + 1;
+
+impl<'a> Key<'a> {
+    pub fn bucket(self) -> Micros {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[..8]);
+        Micros::from_be_bytes(bytes)
+    }
+
+    pub fn source(self) -> i32 {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.0[8..12]);
+        i32::from_be_bytes(bytes)
+    }
+
+    pub fn kind(self) -> i16 {
+        i16::from(self.0[12])
+    }
+
+    /// The organization, then the dimensions.
+    pub fn texts(self) -> impl Iterator<Item = &'a str> {
+        // Written from texts, so it is UTF-8.
+        self.0[HEAD..self.0.len() - 1].split(|byte| *byte == 0).map(|text| std::str::from_utf8(text).unwrap_or_default())
+    }
+
+    pub fn organization(self) -> &'a str {
+        self.texts().next().unwrap_or_default()
+    }
+}
+
+/// Sums by [`Key`].
 #[derive(Default)]
 pub struct Deltas {
     sums: HashMap<Box<[u8]>, Measures>,
@@ -52,26 +99,39 @@ pub struct Deltas {
 
 impl Deltas {
     /// Adds (`sign` 1) or takes away (`sign` -1) one row.
-    pub fn add(&mut self, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i128) -> Result<(), Overflow> {
+    pub fn add(&mut self, source: i32, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i128) -> Result<(), Overflow> {
+        let texts = std::iter::once(row.organization.as_ref()).chain(row.dimensions.iter().map(AsRef::as_ref));
+        self.add_sum(source, kind, bucket, texts, &row.measures, sign)
+    }
+
+    /// Adds or takes away a sum of rows; `texts` are the organization and the dimensions.
+    pub fn add_sum<'t>(
+        &mut self,
+        source: i32,
+        kind: Kind,
+        bucket: Micros,
+        texts: impl Iterator<Item = &'t str>,
+        measures: &Measures,
+        sign: i128,
+    ) -> Result<(), Overflow> {
         self.key.clear();
         self.key.extend_from_slice(&bucket.to_be_bytes());
+        self.key.extend_from_slice(&source.to_be_bytes());
         self.key.push(kind as i16 as u8);
-        for text in std::iter::once(row.organization.as_ref()).chain(row.dimensions.iter().map(AsRef::as_ref)) {
+        for text in texts {
             // Texts hold no NUL byte in PostgreSQL, so it separates them.
             self.key.extend_from_slice(text.as_bytes());
             self.key.push(0);
         }
-        if !self.sums.contains_key(self.key.as_slice()) {
-            self.sums.insert(self.key.clone().into_boxed_slice(), Measures::default());
+        match self.sums.get_mut(self.key.as_slice()) {
+            Some(sum) => sum.add(measures, sign),
+            None => {
+                let mut sum = Measures::default();
+                sum.add(measures, sign)?;
+                self.sums.insert(self.key.clone().into_boxed_slice(), sum);
+                Ok(())
+            }
         }
-        let Some(sum) = self.sums.get_mut(self.key.as_slice()) else { return Err(Overflow) };
-        for (total, count) in sum.counts.iter_mut().zip(row.measures.counts) {
-            *total = total.checked_add(sign * count).ok_or(Overflow)?;
-        }
-        for (total, amount) in sum.amounts.iter_mut().zip(row.measures.amounts) {
-            *total = total.checked_add(if sign < 0 { -amount } else { amount }).ok_or(Overflow)?;
-        }
-        Ok(())
     }
 
     pub fn len(&self) -> usize {
@@ -82,14 +142,14 @@ impl Deltas {
         self.sums.is_empty()
     }
 
-    /// The sums that are not zero in every measure: (kind, bucket, organization and dimensions, measures).
-    pub fn drain(&mut self) -> impl Iterator<Item = (i16, Micros, Vec<String>, Measures)> + '_ {
-        self.sums.drain().filter(|(_, sum)| !sum.is_zero()).map(|(key, sum)| {
-            let mut bucket = [0; 8];
-            bucket.copy_from_slice(&key[..8]);
-            let texts = key[9..key.len() - 1].split(|b| *b == 0).map(|t| String::from_utf8_lossy(t).into_owned()).collect();
-            (i16::from(key[8]), Micros::from_be_bytes(bucket), texts, sum)
-        })
+    /// The sums that are not zero in every measure.
+    pub fn iter(&self) -> impl Iterator<Item = (Key<'_>, &Measures)> {
+        self.sums.iter().filter(|(_, sum)| !sum.is_zero()).map(|(key, sum)| (Key(key), sum))
+    }
+
+    /// Keeps the sums whose key satisfies `keep`.
+    pub fn retain(&mut self, keep: impl Fn(Key<'_>) -> bool) {
+        self.sums.retain(|key, _| keep(Key(key)));
     }
 }
 
@@ -108,22 +168,32 @@ mod tests {
     #[test]
     fn what_cancels_out_leaves_nothing() {
         let mut deltas = Deltas::default();
-        deltas.add(Kind::Detail, 0, &row("a", "p", 1, "0.1"), -1).unwrap();
-        deltas.add(Kind::Detail, 0, &row("a", "p", 1, "0.1"), 1).unwrap();
-        assert_eq!(deltas.drain().count(), 0);
+        deltas.add(1, Kind::Detail, 0, &row("a", "p", 1, "0.1"), -1).unwrap();
+        deltas.add(1, Kind::Detail, 0, &row("a", "p", 1, "0.1"), 1).unwrap();
+        assert_eq!(deltas.iter().count(), 0);
     }
 
     #[test]
     fn sums_are_kept_apart_by_every_part_of_the_key() {
         let mut deltas = Deltas::default();
-        for (kind, bucket, organization, project) in
-            [(Kind::Detail, 0, "a", "p"), (Kind::Kept, 0, "a", "p"), (Kind::Detail, 1, "a", "p"), (Kind::Detail, 0, "ap", ""), (Kind::Detail, 0, "a", "p")]
-        {
-            deltas.add(kind, bucket, &row(organization, project, 1, "0.2"), 1).unwrap();
+        for (source, kind, bucket, organization, project) in [
+            (1, Kind::Detail, 0, "a", "p"),
+            (2, Kind::Detail, 0, "a", "p"),
+            (1, Kind::Kept, 0, "a", "p"),
+            (1, Kind::Detail, -1, "a", "p"),
+            (1, Kind::Detail, 0, "ap", ""),
+            (1, Kind::Detail, 0, "a", "p"),
+        ] {
+            deltas.add(source, kind, bucket, &row(organization, project, 1, "0.2"), 1).unwrap();
         }
-        let mut rows: Vec<_> = deltas.drain().map(|(k, b, t, m)| (k, b, t[0].clone(), t[1].clone(), m.counts[0], m.amounts[0].to_string())).collect();
+        let mut rows: Vec<_> = deltas
+            .iter()
+            .map(|(k, m)| (k.source(), k.kind(), k.bucket(), k.texts().map(String::from).collect::<Vec<_>>(), m.counts[0], m.amounts[0].to_string()))
+            .collect();
         rows.sort();
-        assert_eq!(rows.len(), 4);
-        assert_eq!(rows[0], (0, 0, "a".into(), "p".into(), 2, "0.4".into()));
+        assert_eq!(rows.len(), 5);
+        let mut texts = vec![String::new(); 8];
+        (texts[0], texts[1]) = ("a".into(), "p".into());
+        assert_eq!(rows[1], (1, 0, 0, texts, 2, "0.4".into()));
     }
 }

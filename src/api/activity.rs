@@ -5,6 +5,7 @@ use crate::api::answer::{Activity, date};
 use crate::error::{Error, Result};
 use crate::read::{self, Entry, Kind, Question, Totals};
 use crate::zone::{Zone, date_argument};
+use llm_analytics_core::dimension;
 use llm_analytics_core::request::{BadRange, DateRange, GroupBy, MAX_DAYS};
 use pgrx::datum::{AnyNumeric, Date};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -51,8 +52,17 @@ fn asked(arguments: Arguments) -> Result<Asked> {
     })?;
     access::require_all()?;
     let starts = zone.day_starts(&range)?;
-    let question =
-        Question { organization, group_by, range, starts, project: arguments.project, api_key: arguments.api_key, user: arguments.user_id };
+    // Read as the log's dimensions are.
+    let bounded = |text: String| dimension::bounded(&text).into_owned();
+    let question = Question {
+        organization: bounded(organization),
+        group_by,
+        range,
+        starts,
+        project: arguments.project.map(bounded),
+        api_key: arguments.api_key.map(bounded),
+        user: arguments.user_id.map(bounded),
+    };
     Ok(Asked { question, zone, today })
 }
 
@@ -164,7 +174,7 @@ fn llm_activity(
 }
 
 fn cell(date: Date, key: Option<String>, label: Option<String>, totals: &Totals) -> Result<Cell> {
-    let cost = AnyNumeric::try_from(totals.cost.to_string().as_str()).map_err(|error| Error::internal(error.to_string()))?;
+    let cost = crate::rollup::numeric(totals.cost)?;
     Ok((
         date,
         key,

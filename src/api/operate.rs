@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::guc::FOLD_BATCH_ROWS;
 use crate::rebuild::{self, Loss, Range};
-use crate::{backfill, fold};
+use crate::rights::Setting;
+use crate::{backfill, fold, verify};
 use llm_analytics_core::bucket;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -46,20 +47,14 @@ pub fn backfill_step() -> Result<Option<String>> {
 }
 
 fn range(from: Option<TimestampWithTimeZone>, to: Option<TimestampWithTimeZone>, organization: Option<String>) -> Result<Range> {
-    let from = from.ok_or_else(|| Error::null("from"))?;
-    let to = to.ok_or_else(|| Error::null("to"))?;
+    let from = pg_sys::TimestampTz::from(from.ok_or_else(|| Error::null("from"))?);
+    let to = pg_sys::TimestampTz::from(to.ok_or_else(|| Error::null("to"))?);
     if from > to {
         return Err(Error::argument("\"from\" must not be after \"to\"", "The range is half-open: from <= t < to."));
     }
-    Ok(Range { from: widened(from, bucket::start)?, to: widened(to, bucket::ceiling)?, organization, source: None })
-}
-
-fn widened(at: TimestampWithTimeZone, f: impl Fn(i64) -> i64) -> Result<TimestampWithTimeZone> {
-    if at.is_infinity() || at.is_neg_infinity() {
-        return Ok(at);
-    }
-    TimestampWithTimeZone::try_from(f(pg_sys::TimestampTz::from(at)))
-        .map_err(|_| Error::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp out of range"))
+    let widened = |at: i64, f: fn(i64) -> i64| if at == i64::MIN || at == i64::MAX { at } else { f(at) };
+    let organization = organization.map(|name| llm_analytics_core::dimension::bounded(&name).into_owned());
+    Ok(Range { from: widened(from, bucket::start), to: widened(to, bucket::ceiling), organization, source: None })
 }
 
 #[pg_extern(sql = false)]
@@ -111,10 +106,12 @@ fn llm_verify(
         Some(to.unwrap_or_else(TimestampWithTimeZone::positive_infinity)),
         organization,
     )?;
-    let arguments = [range.from.into(), range.to.into(), range.organization.into(), range.source.into()];
+    let arguments = [rebuild::instant(range.from)?.into(), rebuild::instant(range.to)?.into(), range.organization.into()];
+    // The planner cannot know how many rows the log has; a nested loop over two CTEs would be quadratic.
+    let _plan = Setting::local(c"enable_nestloop", c"off");
     let rows = Spi::connect(|client| {
         let mut rows: Vec<Difference> = Vec::new();
-        for row in client.select(rebuild::differences(), None, &arguments)? {
+        for row in client.select(verify::differences(), None, &arguments)? {
             rows.push((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?));
         }
         Ok::<_, Error>(rows)

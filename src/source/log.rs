@@ -16,10 +16,10 @@ use std::ffi::{CStr, CString};
 const FETCH: std::ffi::c_long = 1_000;
 
 /// Which rows are read: half-open in created_at, of one organization or all.
-struct Filter {
-    from: i64,
-    to: i64,
-    organization: Option<String>,
+pub struct Filter {
+    pub from: i64,
+    pub to: i64,
+    pub organization: Option<String>,
 }
 
 const EVERYTHING: Filter = Filter { from: i64::MIN, to: i64::MAX, organization: None };
@@ -48,16 +48,15 @@ pub unsafe extern "C-unwind" fn llm_read_log(fcinfo: pg_sys::FunctionCallInfo) -
         };
         pg_sys::InitMaterializedSRF(fcinfo, 0);
         let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        let mut deltas = raise_or(read(source, relation, &filter, Kind::Detail, 1));
-        pending::append(source, &mut deltas, (*result).setResult, (*result).setDesc);
+        let deltas = raise_or(read(source, relation, &filter, Kind::Detail, 1));
+        raise_or(pending::append(&deltas, (*result).setResult, (*result).setDesc));
         pg_sys::Datum::from(0)
     }
 }
 
 /// Adds all rows of one table to `llm._pending`, as seen by the active snapshot.
 pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i128) -> Result<()> {
-    let mut deltas = read(source, Some(relation), &EVERYTHING, kind, sign)?;
-    pending::insert(source, &mut deltas)
+    pending::insert(&read(source, Some(relation), &EVERYTHING, kind, sign)?)
 }
 
 /// Where a source's rows are: its mapping, and the table to read.
@@ -82,7 +81,7 @@ pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
 
 /// The newest created_at, NULL where there is none.
 pub fn newest(relation: pg_sys::Oid, mapping: &Mapping) -> Result<Option<TimestampWithTimeZone>> {
-    probe(relation, mapping, |at, from| format!("SELECT max({at}) {from} WHERE {at} < 'infinity'"), &[])
+    probe(relation, mapping, |at, from| format!("SELECT max({at})::timestamptz {from} WHERE {at} < 'infinity'"), &[])
 }
 
 /// The created_at of the `rows`-th newest row below a bound; None where fewer are left.
@@ -91,7 +90,7 @@ pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Resul
     probe(
         relation,
         &mapping,
-        |at, from| format!("SELECT {at} {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
+        |at, from| format!("SELECT {at}::timestamptz {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
         &[below.into(), rows.into()],
     )
 }
@@ -121,7 +120,8 @@ fn probe<T: FromDatum + IntoDatum>(
     }
 }
 
-fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i128) -> Result<Deltas> {
+/// Reads and adds up rows of a log, or of one table of its tree, as seen by the active snapshot.
+pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i128) -> Result<Deltas> {
     let (mapping, oid) = find(source, relation)?;
     let _rights = ActingAs::user(owner_of(oid)?, true);
     // SAFETY: the relation is open while its rows are read; values are used before the memory of their row is reset; the snapshot is the
@@ -167,7 +167,7 @@ fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind,
                 let row = reading.row(value);
                 let wanted = |organization: &str| filter.organization.as_deref().is_none_or(|wanted| wanted == organization);
                 if row.as_ref().is_some_and(|(_, row, _)| wanted(&row.organization)) {
-                    capture::add(&mut deltas, row, kind, sign)?;
+                    capture::add(&mut deltas, source, row, kind, sign)?;
                 }
             }
             drop(rows);

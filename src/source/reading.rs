@@ -1,6 +1,7 @@
 //! The one reading of a log row, used by capture, backfill, rebuild and verify alike, so that what is added is what is taken away.
 
 use crate::error::{Error, Result};
+use crate::pending::numeric_text;
 use crate::source::column::columns;
 use crate::source::expression::{self, Parsed};
 use crate::source::mapping::{Mapping, Origin};
@@ -225,12 +226,6 @@ unsafe fn text<'a>(form: Form, datum: pg_sys::Datum) -> Cow<'a, str> {
             _ => Cow::Borrowed(""),
         }
     }
-}
-
-/// PostgreSQL's text of a numeric: plain decimal, NaN or Infinity.
-unsafe fn numeric_text<'a>(datum: pg_sys::Datum) -> Cow<'a, str> {
-    // SAFETY: the datum is a numeric; the text is palloc'd and NUL-terminated.
-    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)).to_string_lossy() }
 }
 
 unsafe fn whole_number(form: Form, datum: pg_sys::Datum) -> Option<i64> {

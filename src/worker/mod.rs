@@ -12,6 +12,11 @@ use pgrx::prelude::*;
 use std::ffi::CString;
 use std::time::Duration;
 
+#[cfg(not(feature = "pg18"))]
+use pg_sys::pqsignal as handle;
+#[cfg(feature = "pg18")]
+use pg_sys::pqsignal_be as handle;
+
 /// When the library is preloaded: shared memory and the launcher. Elsewhere there is none, and `CALL llm.maintain()` does the work.
 pub fn register() {
     // SAFETY: reads a variable of the postmaster.
@@ -34,8 +39,8 @@ pub fn register() {
 fn set_up(database: pg_sys::Oid) {
     // SAFETY: called once at the start of a background worker's main function.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(reload));
+        handle(pg_sys::SIGTERM as i32, Some(die));
+        handle(pg_sys::SIGHUP as i32, Some(reload));
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod db;
+pub mod decimal;
 pub mod hosts;
 pub mod model;
 pub mod ops;

@@ -1,6 +1,8 @@
 -- Floats are read by their shortest decimal text, whatever extra_float_digits says, and a timestamp without time zone is UTC,
 -- whatever TimeZone says; so do the settings of the session not matter for any other type that is shown as text.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA capture_floats;
@@ -20,8 +22,8 @@ INSERT INTO log SELECT n, '2026-03-08 02:30', 'org', 'k' || n, 'm', n + 0.25, c:
     FROM unnest(ARRAY['0.1', '0.30000001', '1e-7', '16777216', '123456.789', '-0.0', '1e14', '3.3333333333333335', '1e-30', '1.5e-31']) WITH ORDINALITY u (c, n);
 UPDATE log SET input_cost = 0.1::double precision + 0.2::double precision WHERE id = 1;
 RESET extra_float_digits;
-RESET DateStyle;
-RESET TimeZone;
+SET DateStyle = 'ISO, YMD';
+SET TimeZone = 'UTC';
 SELECT u.api_key_id, u.cost = round(l.cost::text::numeric, 30) AS cost_right, u.input_cost = round(l.input_cost::text::numeric, 30) AS input_cost_right, u.cost, u.input_cost
     FROM (SELECT api_key_id, trim_scale(sum(cost)) AS cost, trim_scale(sum(input_cost)) AS input_cost FROM llm.usage GROUP BY 1) u JOIN log l USING (api_key_id) ORDER BY id;
 SELECT sum(cost) = (SELECT sum(round(cost::text::numeric, 30)) FROM log) AS total_right FROM llm.usage;
@@ -43,6 +45,8 @@ DELETE FROM log WHERE id % 2 = 1;
 SELECT * FROM llm.verify();
 RESET ALL;
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 SET search_path = capture_floats, public;
 SELECT project_id, user_id, provider, application, sum(requests) AS requests FROM llm.usage GROUP BY 1, 2, 3, 4 HAVING sum(requests) <> 0;
 SELECT sum(cost) = (SELECT sum(round(cost::text::numeric, 30)) FROM log) AS total_right FROM llm.usage;

@@ -1,6 +1,8 @@
 -- The host's own triggers: BEFORE triggers that change or drop rows, AFTER triggers that read the same transition tables or write the log
--- again, deferred ones; generated columns; and what a disabled trigger means.
+-- again, deferred ones; stored generated columns.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA capture_host_triggers;

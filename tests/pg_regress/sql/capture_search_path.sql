@@ -1,6 +1,8 @@
 -- A session whose search_path puts a schema of its own before pg_catalog, full of functions, operators, types and tables that lie,
 -- changes nothing, neither for what is captured nor for who is asked.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA capture_search_path;
@@ -84,7 +86,7 @@ SELECT * FROM llm.verify();
 SELECT llm.analytics_activity('org', 'project', '2026-01-05', '2026-01-06')->'breakdown' AS breakdown;
 SELECT date, key, request_count, cost FROM llm.activity('org', 'project', '2026-01-05', '2026-01-06') ORDER BY 1, 2;
 ALTER TABLE capture_search_path.other DETACH PARTITION capture_search_path.other_1;
-SELECT llm.detach_log('capture_search_path.other') IS NULL AS detached;
+SELECT 1 AS detached FROM llm.detach_log('capture_search_path.other');
 CREATE TABLE capture_search_path.third (LIKE capture_search_path.log);
 INSERT INTO capture_search_path.third VALUES (5, '2026-01-05', 'org', 'p1', 'k1', 'openai/gpt-5', 50, 0.5);
 SELECT 1 AS attached FROM llm.attach_log('capture_search_path.third');

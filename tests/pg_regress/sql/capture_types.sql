@@ -1,5 +1,7 @@
 -- Dimensions of any type and expressions over several columns.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA capture_types;
@@ -21,8 +23,9 @@ INSERT INTO log VALUES
     ('Acme "Inc"', '00000000-0000-0000-0000-0000000000ab', 7, 42, 'openai', 'gpt-5', 'Pro plan', 'eu  ', '2026-01-05 10:10Z', '2026-01-05', 1, 2, 1, 0.1, '503', NULL, '{"app": "chat"}', '10.0.0.1'),
     ('Acme "Inc"', NULL, NULL, NULL, NULL, 'gpt-5', 'free', 'us', '2026-01-05 10:20Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
     ('Zoë''s', NULL, -1, 9223372036854775807, 'a', 'b:c', NULL, '', '2026-01-05 10:20Z', NULL, 1, -1, -0.000001, 0, 'success', '2026-01-05 10:20Z', '{"app": ""}', '::1');
-SELECT organization_id, project_id, api_key_id, user_id, mapping, model, provider, application, mode FROM llm.usage ORDER BY organization_id, project_id NULLS LAST;
-SELECT organization_id, requests, errors, input_tokens, output_tokens, total_tokens, trim_scale(cost) AS cost, trim_scale(input_cost) AS input_cost, duration_ms, duration_count FROM llm.usage ORDER BY 1, requests;
+SELECT organization_id, project_id, api_key_id, user_id, mapping, model, provider, application, mode FROM llm.usage ORDER BY organization_id COLLATE "C", project_id NULLS LAST;
+SELECT organization_id, requests, errors, input_tokens, output_tokens, total_tokens, trim_scale(cost) AS cost, trim_scale(input_cost) AS input_cost, duration_ms, duration_count
+    FROM llm.usage ORDER BY organization_id COLLATE "C", requests;
 SELECT * FROM llm.verify();
 SELECT llm.fold() AS folded;
 SELECT * FROM llm.verify();
@@ -31,7 +34,7 @@ UPDATE log SET vendor = 'x', ip = '10.0.0.9' WHERE key_no = -1;
 SELECT * FROM llm.verify();
 SELECT llm.rebuild('2026-01-01', '2026-02-01') IS NOT NULL AS rebuilt;
 SELECT * FROM llm.verify();
-SELECT mapping, provider, application, mode, sum(requests) AS requests, trim_scale(sum(cost)) AS cost FROM llm.usage GROUP BY 1, 2, 3, 4 HAVING sum(requests) <> 0 ORDER BY 1, 3;
+SELECT mapping, provider, application, mode, sum(requests) AS requests, trim_scale(sum(cost)) AS cost FROM llm.usage GROUP BY 1, 2, 3, 4 HAVING sum(requests) <> 0 ORDER BY mapping COLLATE "C", application COLLATE "C";
 -- a mapping whose columns are all alike: one column for two fields, a constant for a third
 CREATE TABLE small (at timestamptz, who text, price numeric);
 SELECT 1 AS attached FROM llm.attach_log('small', $${"created_at": "at", "organization_id": "'one'", "project_id": "who", "api_key_id": "who", "model": "'m'", "cost": "price", "input_tokens": "1"}$$);

@@ -1,5 +1,7 @@
 -- One reading of a log row: what counts as nothing, as zero, as unknown. The same reading serves capture, rebuild and verify.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA capture_values;
@@ -42,14 +44,14 @@ SELECT octet_length(organization_id) AS org, requests FROM llm.usage WHERE organ
 DELETE FROM log WHERE id >= 10;
 
 -- money: finite, |x| < 1e15, 30 decimals; a refund counts
-SELECT coalesce(max(skipped_values), 0) AS skipped FROM llm.source;
+SELECT skipped_values AS skipped FROM llm.status WHERE source = 'capture_values.log';
 INSERT INTO log (id, created_at, organization_id, api_key_id, model, cost, input_cost)
     SELECT 20 + n, '2026-01-03', 'money', n || ': ' || left(c, 36), 'm', c::numeric, 1
     FROM unnest(ARRAY['NaN', 'Infinity', '-Infinity', '1e15', '-1e15', '999999999999999.999999999999999999999999999999', '-12.5', '1e-30', '4e-31', '5e-31', '0.10', '1e200']) WITH ORDINALITY u (c, n);
 SELECT proved();
 SELECT api_key_id, requests, trim_scale(cost) AS cost, trim_scale(input_cost) AS input_cost FROM llm.usage WHERE organization_id = 'money' ORDER BY split_part(api_key_id, ':', 1)::int;
 -- reported once in llm.status: 6 of them
-SELECT max(skipped_values) AS skipped FROM llm.source;
+SELECT skipped_values AS skipped FROM llm.status WHERE source = 'capture_values.log';
 UPDATE log SET cost = 1 WHERE api_key_id LIKE '1:%';
 UPDATE log SET model = 'n' WHERE api_key_id LIKE '2:%';
 SELECT proved();
@@ -92,7 +94,8 @@ DELETE FROM log WHERE id IN (71, 72);
 SET llm.on_delete = 'subtract';
 DELETE FROM log;
 SELECT proved();
-SELECT organization_id, sum(requests) AS requests, sum(cost) <> 0 AS cost FROM llm.usage GROUP BY 1 HAVING sum(requests) <> 0 OR sum(cost) <> 0 ORDER BY left(organization_id, 9);
+-- (but for what was deleted above, in keep mode)
+SELECT left(organization_id, 9) AS organization_id, sum(requests) AS requests, trim_scale(sum(cost)) AS cost FROM llm.usage GROUP BY 1 HAVING sum(requests) <> 0 OR sum(cost) <> 0 ORDER BY 1;
 
 RESET search_path;
 DROP SCHEMA capture_values CASCADE;

@@ -1,5 +1,7 @@
 -- Leaves whose columns are not those of the root: another order, dropped columns, other columns' numbers after an ALTER of the root.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA partition_columns;

@@ -1,6 +1,8 @@
 -- The tree grows after the attach: CREATE TABLE .. PARTITION OF, ATTACH PARTITION of a table and of a whole subtree with rows,
 -- each in the same transaction as its triggers; rolled back, none of it happened.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA partition_grow;

@@ -1,6 +1,8 @@
 -- Logs that are not partitioned on their timestamp: hash and list leaves hold no range of time, so what a DETACH or TRUNCATE takes
 -- away goes into the kept level first, and a DROP seals what the leaf held, with a warning.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA partition_hash_list;

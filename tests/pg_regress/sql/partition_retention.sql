@@ -1,6 +1,8 @@
 -- Leaves that go away: DETACH, DETACH CONCURRENTLY, DROP, TRUNCATE are retention in keep mode. The numbers stay, rebuild and verify
 -- leave the sealed ranges alone, late rows into them still count.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA partition_retention;

@@ -1,6 +1,8 @@
 -- Statements on a partitioned log: on the root, on an intermediate table, on a leaf; rows that move between partitions.
 -- Only the table named in a statement fires statement triggers, so every table of the tree is tried.
 SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA partition_statements;

@@ -1,0 +1,3 @@
+INSERT INTO llm._org (organization_id)
+SELECT n FROM pg_catalog.unnest($1::text[]) AS n
+WHERE NOT EXISTS (SELECT FROM llm._org o WHERE o.organization_id = n)
