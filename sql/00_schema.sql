@@ -2,6 +2,10 @@
 -- superuser's schema without any function, operator or type is adopted (pg_restore makes the schema before the extension).
 DO $$
 BEGIN
+    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'llm_analytics needs a database with encoding UTF8',
+            HINT = 'Create the database with ENCODING ''UTF8'' TEMPLATE template0.';
+    END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
                WHERE n.nspname = 'llm' AND NOT r.rolsuper) THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'schema "llm" belongs to an ordinary role',

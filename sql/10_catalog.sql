@@ -46,10 +46,11 @@ CREATE TABLE llm._seal (
     "from"          timestamptz NOT NULL,
     "to"            timestamptz NOT NULL,
     reason          text NOT NULL,
+    leaf            text,
     CHECK ("from" < "to")
 );
 CREATE INDEX _seal_source ON llm._seal (source);
-COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all';
+COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all; leaf: the detached table (schema.name) that still has the rows: if it comes back, the range is read again';
 
 CREATE TABLE llm._fold_lock ();
 COMMENT ON TABLE llm._fold_lock IS 'locked by whoever writes rollups, one at a time; a table, because any role could take an advisory lock';

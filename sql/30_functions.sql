@@ -1,4 +1,4 @@
--- Functions. Everything that reads or writes our tables for somebody else runs with the extension owner's rights and a pinned
+-- Functions. JIT is off where a statement names every measure many times: it would be compiled for longer than it runs. Everything that reads or writes our tables for somebody else runs with the extension owner's rights and a pinned
 -- search_path; who may call what is decided in sql/90_grants.sql and, for the answers, in src/access.rs.
 
 CREATE FUNCTION llm.bucket(at timestamptz) RETURNS timestamptz
@@ -127,31 +127,31 @@ COMMENT ON FUNCTION llm._create_month(text, text, oid, int) IS 'the partition of
 -- Operating
 
 CREATE FUNCTION llm.fold() RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_fold_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_fold_wrapper';
 COMMENT ON FUNCTION llm.fold() IS
     'adds everything that is pending to the rollups, in one transaction; returns the number of pending rows folded. Changes no number. Waits for another fold or rebuild';
 
 CREATE FUNCTION llm.rebuild("from" timestamptz, "to" timestamptz, organization text DEFAULT NULL, allow_loss boolean DEFAULT false) RETURNS bigint
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_rebuild_wrapper';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_rebuild_wrapper';
 COMMENT ON FUNCTION llm.rebuild(timestamptz, timestamptz, text, boolean) IS
     'makes the rollups of a range what the attached logs and the kept rows give; returns the number of rollup rows written. Half-open, widened to buckets; organization NULL is all; sealed ranges are never touched. Errors: 22004, 22023, 55000 where requests of a source, organization and bucket would fall, unless allow_loss';
 
 CREATE FUNCTION llm.verify("from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL, organization text DEFAULT NULL)
     RETURNS TABLE (source text, organization_id text, bucket timestamptz, level text, series jsonb, measure text, expected numeric, actual numeric)
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_verify_wrapper';
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_verify_wrapper';
 COMMENT ON FUNCTION llm.verify(timestamptz, timestamptz, text) IS
     'compares rollups and pending rows with the logs, in one snapshot; no rows = proved. Half-open, widened to buckets, NULL is unbounded; sealed ranges and what is not backfilled yet are skipped. source is NULL for levels that are derived from detail. Errors: 22023';
 
 CREATE FUNCTION llm._rebuild_source("from" timestamptz, "to" timestamptz, source int) RETURNS bigint
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_rebuild_source_wrapper';
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_rebuild_source_wrapper';
 COMMENT ON FUNCTION llm._rebuild_source(timestamptz, timestamptz, int) IS 'rebuilds one source; where rows are gone the numbers stay and are sealed';
 
 CREATE FUNCTION llm._fold_step() RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_fold_step_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_fold_step_wrapper';
 COMMENT ON FUNCTION llm._fold_step() IS 'folds one batch; whether there may be more';
 
 CREATE FUNCTION llm._backfill_step() RETURNS text
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_backfill_step_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_backfill_step_wrapper';
 COMMENT ON FUNCTION llm._backfill_step() IS 'backfills some days of one log; says what was done, NULL when every log is complete';
 
 CREATE FUNCTION llm._heal() RETURNS void
@@ -185,7 +185,7 @@ COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and h
 CREATE PROCEDURE llm.backfill() LANGUAGE plpgsql AS $$
 -- No SECURITY DEFINER and no SET: COMMIT would fail. The steps have the rights.
 DECLARE
-    done text;
+    done pg_catalog.text;
 BEGIN
     COMMIT;
     LOOP
@@ -202,7 +202,7 @@ COMMENT ON PROCEDURE llm.backfill() IS
 CREATE PROCEDURE llm.maintain() LANGUAGE plpgsql AS $$
 -- As llm.backfill().
 DECLARE
-    done text;
+    done pg_catalog.text;
 BEGIN
     COMMIT;
     PERFORM llm._heal();
@@ -226,7 +226,7 @@ COMMENT ON PROCEDURE llm.maintain() IS
 CREATE FUNCTION llm.analytics_activity(org text, group_by text DEFAULT 'model', "from" date DEFAULT NULL, "to" date DEFAULT NULL, tz text DEFAULT 'UTC',
                                        project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL, top int DEFAULT NULL)
     RETURNS json
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
     AS 'MODULE_PATHNAME', 'llm_analytics_activity_wrapper';
 COMMENT ON FUNCTION llm.analytics_activity(text, text, date, date, text, text, text, text, int) IS
     'cost, requests and tokens of an organization per local day, and by model | mapping | provider | project | apiKey | user | application | mode, as JSON. from and to: inclusive local dates in tz (default: the last 7 days, today included); tz: an IANA name; project, api_key, user_id: only theirs; top: the rest becomes one entry "Other". Errors: 22004, 22023, 28000, 0A000 where a local day starts within a bucket';
@@ -235,7 +235,7 @@ CREATE FUNCTION llm.activity(org text, group_by text DEFAULT 'model', "from" dat
                              project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL)
     RETURNS TABLE (date date, key text, label text, cost numeric, request_count bigint, input_tokens bigint, output_tokens bigint,
                    total_tokens bigint, error_count bigint, client_error_count bigint, cache_count bigint)
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
     AS 'MODULE_PATHNAME', 'llm_activity_wrapper';
 COMMENT ON FUNCTION llm.activity(text, text, date, date, text, text, text, text) IS
     'the cells of llm.analytics_activity as rows; an idle day is one row with key and label NULL and zeros. Arguments and errors as there';

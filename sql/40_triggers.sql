@@ -102,15 +102,20 @@ END
 $$;
 COMMENT ON FUNCTION llm._remove_triggers(regclass) IS 'takes the capture triggers off one table';
 
-CREATE FUNCTION llm._seal_range(source int, organization text, "from" timestamptz, "to" timestamptz, reason text) RETURNS void
+CREATE FUNCTION llm._seal_range(source int, organization text, "from" timestamptz, "to" timestamptz, reason text, leaf text DEFAULT NULL) RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO llm._seal (source, organization_id, "from", "to", reason)
-    SELECT $1, $2, low, high, $5
+    INSERT INTO llm._seal (source, organization_id, "from", "to", reason, leaf)
+    SELECT $1, $2, low, high, $5, $6
     FROM (SELECT llm.bucket($3) AS low, CASE WHEN llm.bucket($4) = $4 THEN $4 ELSE llm._next_bucket(llm.bucket($4)) END AS high) widened
     WHERE low < high
 $$;
-COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text) IS 'declares a range final, widened to buckets';
+COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text, text) IS 'declares a range final, widened to buckets';
+
+CREATE FUNCTION llm._qualified(relation regclass) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation $$;
+COMMENT ON FUNCTION llm._qualified(regclass) IS 'schema.name of a table, quoted where needed';
 
 CREATE FUNCTION llm._leaf_entered(source llm.source, leaf regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -118,13 +123,11 @@ AS $$
 -- A table joined the tree. Its rows count from now on, unless it is one that left before: then its range was sealed with these very
 -- rows, and reading them again settles whether it still holds them.
 DECLARE
-    low timestamptz;
-    high timestamptz;
+    sealed record;
 BEGIN
-    SELECT b."from", b."to" INTO low, high FROM llm._leaf_bounds(leaf, source.columns -> 'created_at' ->> 'column') b;
-    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.reason = 'leaf' AND s."from" >= llm.bucket(low) AND s."to" <= high;
+    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.leaf = llm._qualified(leaf) RETURNING s."from", s."to" INTO sealed;
     IF FOUND THEN
-        PERFORM llm._rebuild_source(low, high, ($1).id);
+        PERFORM llm._rebuild_source(sealed."from", sealed."to", ($1).id);
     ELSE
         PERFORM llm._take(($1).id, leaf, 0::smallint, 1);
     END IF;
@@ -150,7 +153,7 @@ BEGIN
     IF llm._effective_on_delete(($1).on_delete) = 'subtract' THEN
         PERFORM llm._take(($1).id, leaf, 0::smallint, -1);
     ELSIF known."from" IS NOT NULL AND ($1).complete_from <= known."from" THEN
-        PERFORM llm._seal_range(($1).id, NULL, known."from", known."to", 'leaf');
+        PERFORM llm._seal_range(($1).id, NULL, known."from", known."to", 'detached leaf', llm._qualified(leaf));
     ELSE
         PERFORM llm._take(($1).id, leaf, 1::smallint, 1);
     END IF;
@@ -164,7 +167,7 @@ AS $$
 -- A table of the tree was dropped; nothing is left to be read.
 BEGIN
     IF leaf."from" IS NOT NULL THEN
-        PERFORM llm._seal_range(($1).id, NULL, leaf."from", leaf."to", 'leaf');
+        PERFORM llm._seal_range(($1).id, NULL, leaf."from", leaf."to", 'dropped leaf');
         RETURN;
     END IF;
     RAISE WARNING USING MESSAGE = format('the numbers of all organizations of log %I.%I are final from now on', ($1).relation_schema, ($1).relation_name),
@@ -267,6 +270,9 @@ DECLARE
     src llm.source;
     leaf llm._leaf;
 BEGIN
+    -- A detached table that is dropped never comes back: another of its name holds other rows.
+    UPDATE llm._seal s SET leaf = NULL FROM pg_event_trigger_dropped_objects() d
+        WHERE d.object_type = 'table' AND s.leaf = format('%I.%I', d.schema_name, d.object_name);
     FOR gone IN SELECT s AS src FROM pg_event_trigger_dropped_objects() d
         JOIN llm.source s ON s.relation_schema = d.schema_name AND s.relation_name = d.object_name AND s.state <> 'dropped'
         WHERE d.object_type = 'table' AND NOT d.is_temporary

@@ -35,7 +35,8 @@ pub fn step() -> Result<Option<Step>> {
         Some(instant) => day_of(instant)?,
         None => TimestampWithTimeZone::negative_infinity(),
     };
-    let range = Range { from: pg_sys::TimestampTz::from(from), to: pg_sys::TimestampTz::from(to), organization: None, source: Some(source) };
+    let range =
+        Range { from: pg_sys::TimestampTz::from(from), to: pg_sys::TimestampTz::from(to), organization: None, source: Some(source) };
     let changed = rebuild::range(&range, Loss::Seal)?;
     Spi::run_with_args("UPDATE llm.source SET complete_from = $2 WHERE id = $1", &[source.into(), from.into()])?;
     Ok(Some(Step { relation, from, changed }))

@@ -8,6 +8,7 @@
 use crate::error::{Error, Result, raise_or};
 use crate::guc::{ON_DELETE, OnDelete};
 use crate::pending::{self, RowMemory};
+use crate::query::{self, See};
 use crate::rights::{ActingAs, LatestSnapshot};
 use crate::source::mapping::Mapping;
 use crate::source::reading::{Place, Reading};
@@ -71,7 +72,10 @@ pub unsafe extern "C-unwind" fn llm_capture(fcinfo: pg_sys::FunctionCallInfo) ->
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            raise_or::<()>(Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "llm._capture() is a trigger function")));
+            raise_or::<()>(Err(Error::new(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "llm._capture() is a trigger function",
+            )));
         }
         let data = &*context.cast::<pg_sys::TriggerData>();
         raise_or(capture(data));
@@ -182,15 +186,20 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
     let found = {
         let _latest = LatestSnapshot::push();
         let _rights = ActingAs::extension_owner()?;
-        Spi::connect(|client| {
-            let row = client.select(include_str!("../sql/query/capture_plan.sql"), None, &[source.into(), oid.into()])?.first();
-            Ok::<_, Error>((row.get::<pgrx::JsonB>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?))
-        })?
+        let mut found = (None, None, None);
+        query::each(include_str!("../sql/query/capture_plan.sql"), &[source.into(), oid.into()], See::Active, |row| {
+            found = (row.get::<pgrx::JsonB>(1), row.get::<bool>(2), row.get::<bool>(3));
+            Ok(())
+        })?;
+        found
     };
     let (Some(columns), Some(keeps_deleted), member) = found else {
-        return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("request log source {source} is unknown"))
-            .detail("The table has capture triggers, but llm.source does not have their source.")
-            .hint("Restore llm.source, or drop the triggers llm_capture_* and attach the table again."));
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("request log source {source} is unknown"),
+        )
+        .detail("The table has capture triggers, but llm.source does not have their source.")
+        .hint("Restore llm.source, or drop the triggers llm_capture_* and attach the table again."));
     };
     let mapping = Mapping::from_json(&columns.0)?;
     // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.
@@ -237,7 +246,7 @@ struct Evaluation {
 impl<'p> Changes<'p> {
     unsafe fn new(source: i32, relation: pg_sys::Relation, plan: &'p Plan) -> Changes<'p> {
         // SAFETY: the executor state lives in the current (per-query) memory context and is freed in `finish`, or with the context.
-        let evaluation = plan.reading.has_expressions().then(|| unsafe {
+        let evaluation = plan.reading.needs_evaluation().then(|| unsafe {
             let rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);

@@ -1,6 +1,7 @@
 //! The fold: pending deltas into the rollups. One transaction deletes deltas and adds them up, so MVCC makes it exactly once.
 
 use crate::error::{Error, Result};
+use crate::query::See;
 use crate::{pending, rollup};
 use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::level::Level;
@@ -15,7 +16,7 @@ pub fn batch(limit: i64) -> Result<i64> {
     let mut skipped: HashMap<i32, i64> = HashMap::new();
     let mut taken = 0;
     // After the lock: statements that write take a new snapshot, so everything the holder before us did is seen.
-    pending::records(include_str!("../sql/query/fold_take.sql"), &[limit.into()], false, |record, _| {
+    pending::records(include_str!("../sql/query/fold_take.sql"), &[limit.into()], See::New, |record, _| {
         taken += 1;
         let kind = match record.kind {
             kind if kind == Kind::Detail as i16 => Kind::Detail,

@@ -12,6 +12,7 @@ mod error;
 mod fold;
 mod guc;
 mod pending;
+mod query;
 mod read;
 mod rebuild;
 mod rights;
@@ -35,5 +36,4 @@ extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["views"
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     worker::register();
-
 }

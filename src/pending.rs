@@ -1,6 +1,7 @@
 //! `llm._pending` rows as datums: written by capture with the heap API, returned by `llm._read_log` as a set.
 
 use crate::error::{Error, Result};
+use crate::query::{self, See};
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Deltas, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
@@ -91,58 +92,42 @@ pub struct Record<'a> {
     pub measures: Measures,
 }
 
-/// Runs a statement that returns rows of this shape, and calls `each_record` with each and with the datum that follows its columns, if
-/// any. `read_only` takes the active snapshot.
+/// Runs a statement that returns rows of this shape, and calls `f` with each and with the datum that follows its columns, if any.
 pub fn records(
     sql: &str,
     arguments: &[pgrx::datum::DatumWithOid<'_>],
-    read_only: bool,
-    mut each_record: impl FnMut(&Record<'_>, Option<pg_sys::Datum>) -> Result<()>,
+    see: See,
+    mut f: impl FnMut(&Record<'_>, Option<pg_sys::Datum>) -> Result<()>,
 ) -> Result<()> {
-    let mut run = |_: ()| -> Result<()> {
-        // SAFETY: SPI_tuptable is what the statement just run has left; texts and numbers are used within their row.
+    let mut rows: Option<RowMemory> = None;
+    query::each(sql, arguments, see, |row| {
+        rows.get_or_insert_with(RowMemory::new).step();
+        let mut values = [pg_sys::Datum::from(0); COLUMNS + 1];
+        let mut nulls = [true; COLUMNS + 1];
+        // SAFETY: the statement returns these columns, none of them NULL, and at most one more; texts are used within their row.
         unsafe {
-            let table = pg_sys::SPI_tuptable;
-            if table.is_null() {
-                return Ok(());
+            pg_sys::heap_deform_tuple(row.tuple, row.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let mut record = Record {
+                bucket: values[0].value() as i64,
+                source: values[1].value() as i32,
+                kind: values[2].value() as i16,
+                texts: [""; 1 + Dimension::ALL.len()],
+                measures: Measures::default(),
+            };
+            for (text, value) in record.texts.iter_mut().zip(&values[3..]) {
+                let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+                *text = pgrx::varlena::text_to_rust_str(packed).map_err(|_| Error::internal("text is not UTF-8"))?;
             }
-            let mut rows = RowMemory::new();
-            for at in 0..pg_sys::SPI_processed as usize {
-                rows.step();
-                if at % 4096 == 0 {
-                    pgrx::check_for_interrupts!();
-                }
-                let mut values = [pg_sys::Datum::from(0); COLUMNS + 1];
-                let mut nulls = [true; COLUMNS + 1];
-                pg_sys::heap_deform_tuple(*(*table).vals.add(at), (*table).tupdesc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                let mut record = Record {
-                    bucket: values[0].value() as i64,
-                    source: values[1].value() as i32,
-                    kind: values[2].value() as i16,
-                    texts: [""; 1 + Dimension::ALL.len()],
-                    measures: Measures::default(),
-                };
-                for (text, value) in record.texts.iter_mut().zip(&values[3..]) {
-                    let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
-                    *text = pgrx::varlena::text_to_rust_str(packed).map_err(|_| Error::internal("text is not UTF-8"))?;
-                }
-                let counts = 3 + record.texts.len();
-                for (count, value) in record.measures.counts.iter_mut().zip(&values[counts..]) {
-                    *count = i128::from(value.value() as i64);
-                }
-                for (amount, value) in record.measures.amounts.iter_mut().zip(&values[counts + COUNTS.len()..]) {
-                    *amount = Money::parse_sum(&numeric_text(*value)).ok_or(Overflow)?;
-                }
-                each_record(&record, (!nulls[COLUMNS]).then_some(values[COLUMNS]))?;
+            let counts = 3 + record.texts.len();
+            for (count, value) in record.measures.counts.iter_mut().zip(&values[counts..]) {
+                *count = i128::from(value.value() as i64);
             }
-            Ok(())
+            for (amount, value) in record.measures.amounts.iter_mut().zip(&values[counts + COUNTS.len()..]) {
+                *amount = Money::parse_sum(&numeric_text(*value)).ok_or(Overflow)?;
+            }
+            f(&record, (!nulls[COLUMNS]).then_some(values[COLUMNS]))
         }
-    };
-    if read_only {
-        Spi::connect(|client| run(drop(client.select(sql, None, arguments)?)))
-    } else {
-        Spi::connect_mut(|client| run(drop(client.update(sql, None, arguments)?)))
-    }
+    })
 }
 
 /// PostgreSQL's text of a numeric: plain decimal, NaN or Infinity.

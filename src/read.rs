@@ -1,9 +1,11 @@
 //! Reading: cells of (local day, key) from the cheapest level that is exact, plus what is pending, in the caller's snapshot.
 
 use crate::error::{Error, Result};
+use crate::query::{self, See};
 use crate::rollup::list;
 use chrono::NaiveDate;
 use llm_analytics_core::bucket::Micros;
+use llm_analytics_core::delta::Overflow;
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::Level;
 use llm_analytics_core::money::Money;
@@ -41,7 +43,7 @@ const COUNTS: [&str; 7] = ["requests", "input_tokens", "output_tokens", "total_t
 
 impl Totals {
     pub fn add(&mut self, other: &Totals) -> Result<()> {
-        let out_of_range = || Error::from(llm_analytics_core::delta::Overflow);
+        let out_of_range = || Error::from(Overflow);
         self.cost = self.cost.checked_add(other.cost).ok_or_else(out_of_range)?;
         for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
             *sum = sum.checked_add(value).ok_or_else(out_of_range)?;
@@ -113,8 +115,12 @@ pub struct Day {
 /// All days of the range, an idle one without entries; entries are in order.
 pub fn days(question: &Question) -> Result<Vec<Day>> {
     let mut days: Vec<Day> = question.range.dates().map(|date| Day { date, totals: Totals::default(), entries: Vec::new() }).collect();
-    let starts: Vec<TimestampWithTimeZone> =
-        question.starts.iter().map(|at| TimestampWithTimeZone::try_from(*at)).collect::<std::result::Result<_, _>>().map_err(|_| Error::internal("day out of range"))?;
+    let starts: Vec<TimestampWithTimeZone> = question
+        .starts
+        .iter()
+        .map(|at| TimestampWithTimeZone::try_from(*at))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| Error::internal("day out of range"))?;
     let arguments = [
         question.organization.clone().into(),
         starts.into(),
@@ -122,24 +128,22 @@ pub fn days(question: &Question) -> Result<Vec<Day>> {
         question.api_key.clone().into(),
         question.user.clone().into(),
     ];
-    Spi::connect(|client| {
-        for row in client.select(cells(question).as_str(), None, &arguments)? {
-            let at = row.get::<i32>(1)?.and_then(|day| usize::try_from(day - 1).ok());
-            let Some(day) = at.and_then(|at| days.get_mut(at)) else { return Err(Error::internal("a cell lies outside the range")) };
-            let cost = row.get::<String>(4)?.unwrap_or_default();
-            let mut totals = Totals { cost: Money::parse_sum(&cost).ok_or_else(|| Error::from(llm_analytics_core::delta::Overflow))?, ..Totals::default() };
-            for (at, count) in totals.counts_mut().into_iter().enumerate() {
-                *count = row.get::<i64>(5 + at)?.unwrap_or(0);
-            }
-            let key = row.get::<String>(2)?;
-            let (kind, label) = match &key {
-                Some(key) => (Kind::Named, row.get::<String>(3)?.unwrap_or_else(|| key.clone())),
-                None if question.group_by.is_ownership() => (Kind::Unattributed, "Unattributed".to_string()),
-                None => (Kind::Unknown, "unknown".to_string()),
-            };
-            day.totals.add(&totals)?;
-            day.entries.push(Entry { key, label, kind, totals });
+    query::each(&cells(question), &arguments, See::Active, |row| {
+        let at = row.get::<i32>(1).and_then(|day| usize::try_from(day - 1).ok());
+        let Some(day) = at.and_then(|at| days.get_mut(at)) else { return Err(Error::internal("a cell lies outside the range")) };
+        let cost = row.get::<String>(4).unwrap_or_default();
+        let mut totals = Totals { cost: Money::parse_sum(&cost).ok_or(Overflow)?, ..Totals::default() };
+        for (count, column) in totals.counts_mut().into_iter().zip(5..) {
+            *count = row.get::<i64>(column).unwrap_or(0);
         }
+        let key = row.get::<String>(2);
+        let (kind, label) = match &key {
+            Some(key) => (Kind::Named, row.get::<String>(3).unwrap_or_else(|| key.clone())),
+            None if question.group_by.is_ownership() => (Kind::Unattributed, "Unattributed".to_string()),
+            None => (Kind::Unknown, "unknown".to_string()),
+        };
+        day.totals.add(&totals)?;
+        day.entries.push(Entry { key, label, kind, totals });
         Ok(())
     })?;
     for day in &mut days {
@@ -170,9 +174,8 @@ pub fn total(days: &[Day]) -> Result<(Totals, Vec<Entry>)> {
 
 /// The first local day of which every attached log is complete, None where all are.
 pub fn incomplete_before(zone: &crate::zone::Zone, today: NaiveDate) -> Result<Option<NaiveDate>> {
-    let from = Spi::connect(|client| {
-        client.select("SELECT max(complete_from) FROM llm.source WHERE state = 'attached' AND complete_from > '-infinity'", None, &[])?.first().get::<TimestampWithTimeZone>(1)
-    })?;
+    let sql = "SELECT max(complete_from) FROM llm.source WHERE state = 'attached' AND complete_from > '-infinity'";
+    let from = query::one::<TimestampWithTimeZone>(sql, &[], See::Active)?;
     let tomorrow = today.succ_opt().unwrap_or(today);
     match from {
         None => Ok(None),
@@ -191,7 +194,11 @@ fn cells(question: &Question) -> String {
     let filters = [
         (&question.project, &[Dimension::Project][..], "x.project_id = $3"),
         (&question.api_key, &[Dimension::ApiKey], "x.api_key_id = $4"),
-        (&question.user, &[Dimension::User, Dimension::ApiKey], "coalesce(nullif(x.user_id, ''), (SELECT k.user_id FROM llm.api_key k WHERE k.id = x.api_key_id)) = $5"),
+        (
+            &question.user,
+            &[Dimension::User, Dimension::ApiKey],
+            "coalesce(nullif(x.user_id, ''), (SELECT k.user_id FROM llm.api_key k WHERE k.id = x.api_key_id)) = $5",
+        ),
     ];
     let mut where_ = String::new();
     for (value, dimensions, condition) in filters {

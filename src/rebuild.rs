@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::pending::{self, Record};
+use crate::query::{self, See};
 use crate::rights::LatestSnapshot;
 use crate::rollup;
 use crate::source::log::{self, Filter};
@@ -54,7 +55,9 @@ pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     for (source, organization, begin) in fallen.keys() {
         seal(*source, organization, *begin)?;
     }
-    let stands = |source: i32, organization: &str, begin: Micros| fallen.is_empty() || !fallen.contains_key(&(source, organization.to_string(), begin));
+    let stands = |source: i32, organization: &str, begin: Micros| {
+        fallen.is_empty() || !fallen.contains_key(&(source, organization.to_string(), begin))
+    };
     work.corrections.retain(|key| stands(key.source(), key.organization(), key.bucket()));
     let taken: Vec<pg_sys::ItemPointerData> =
         work.pending.into_iter().filter(|row| stands(row.source, &row.organization, row.bucket)).map(|row| row.place).collect();
@@ -67,12 +70,9 @@ pub fn range(range: &Range, loss: Loss) -> Result<i64> {
 }
 
 fn refused(combinations: usize) -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "the log has fewer requests than the rollup in part of the range",
-    )
-    .detail(format!("{combinations} combinations of source, organization and bucket would lose requests."))
-    .hint("Rows may have been deleted with the triggers off. Rebuild with allow_loss => true to follow the log.")
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the log has fewer requests than the rollup in part of the range")
+        .detail(format!("{combinations} combinations of source, organization and bucket would lose requests."))
+        .hint("Rows may have been deleted with the triggers off. Rebuild with allow_loss => true to follow the log.")
 }
 
 /// A pending row that the snapshot sees.
@@ -109,7 +109,7 @@ impl Work {
         }
         let arguments = [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), sources.into()];
         for (level, sign) in [(DETAIL, -1), (KEPT, 1)] {
-            pending::records(&level_rows(level), &arguments, true, |record, _| {
+            pending::records(&level_rows(level), &arguments, See::Active, |record, _| {
                 if !seals.hold(record.source, record.texts[0], record.bucket) {
                     self.correct(record, Kind::Detail, sign)?;
                     self.count(record.source, record.texts[0], record.bucket, sign * record.measures.counts[REQUESTS]);
@@ -117,7 +117,7 @@ impl Work {
                 Ok(())
             })?;
         }
-        pending::records(&pending_rows(), &arguments, true, |record, place| {
+        pending::records(&pending_rows(), &arguments, See::Active, |record, place| {
             if seals.hold(record.source, record.texts[0], record.bucket) {
                 return Ok(());
             }
@@ -163,22 +163,24 @@ impl Seals {
 
 fn seals() -> Result<Seals> {
     let mut seals = Seals(HashMap::new());
-    Spi::connect(|client| {
-        for row in client.select("SELECT source, organization_id, \"from\", \"to\" FROM llm._seal", None, &[])? {
-            let bounds = row.get::<TimestampWithTimeZone>(3)?.zip(row.get::<TimestampWithTimeZone>(4)?);
-            if let (Some(source), Some((from, to))) = (row.get::<i32>(1)?, bounds) {
-                seals.0.entry(source).or_default().push((row.get::<String>(2)?, pg_sys::TimestampTz::from(from), pg_sys::TimestampTz::from(to)));
-            }
+    query::each("SELECT source, organization_id, \"from\", \"to\" FROM llm._seal", &[], See::Active, |row| {
+        let bounds = row.get::<TimestampWithTimeZone>(3).zip(row.get::<TimestampWithTimeZone>(4));
+        if let (Some(source), Some((from, to))) = (row.get::<i32>(1), bounds) {
+            seals.0.entry(source).or_default().push((row.get::<String>(2), pg_sys::TimestampTz::from(from), pg_sys::TimestampTz::from(to)));
         }
-        Ok(seals)
-    })
+        Ok(())
+    })?;
+    Ok(seals)
 }
 
 fn attached(source: Option<i32>) -> Result<Vec<i32>> {
-    Spi::connect(|client| {
-        let sql = "SELECT id FROM llm.source WHERE state = 'attached' AND ($1 IS NULL OR id = $1) ORDER BY id";
-        client.select(sql, None, &[source.into()])?.map(|row| Ok(row.get::<i32>(1)?.unwrap_or(0))).collect()
-    })
+    let mut sources = Vec::new();
+    let sql = "SELECT id FROM llm.source WHERE state = 'attached' AND ($1 IS NULL OR id = $1) ORDER BY id";
+    query::each(sql, &[source.into()], See::Active, |row| {
+        sources.extend(row.get::<i32>(1));
+        Ok(())
+    })?;
+    Ok(sources)
 }
 
 fn seal(source: i32, organization: &str, begin: Micros) -> Result<()> {
@@ -205,7 +207,7 @@ fn repair(range: &Range) -> Result<i64> {
     for level in Level::COARSE {
         let mut difference = Deltas::default();
         for (from, sign) in [(DETAIL, 1), (level, -1)] {
-            pending::records(&level_rows(from), &arguments, false, |record, _| {
+            pending::records(&level_rows(from), &arguments, See::New, |record, _| {
                 let mut texts = record.texts;
                 for dimension in Dimension::ALL.into_iter().filter(|d| !level.keeps(*d)) {
                     texts[1 + dimension as usize] = "";
@@ -228,9 +230,10 @@ fn repair(range: &Range) -> Result<i64> {
 /// before them would miss both the rows and the deltas that stand for them. Logs first, then the fold lock: whoever alters a log may
 /// need the fold lock after it.
 pub fn lock_logs(source: Option<i32>) -> Result<()> {
-    let tables: Vec<pg_sys::Oid> = Spi::connect_mut(|client| {
-        let rows = client.update(include_str!("../sql/query/log_tables.sql"), None, &[source.into()])?;
-        rows.filter_map(|row| row.get::<pg_sys::Oid>(1).transpose()).collect::<std::result::Result<_, _>>()
+    let mut tables: Vec<pg_sys::Oid> = Vec::new();
+    query::each(include_str!("../sql/query/log_tables.sql"), &[source.into()], See::New, |row| {
+        tables.extend(row.get::<pg_sys::Oid>(1));
+        Ok(())
     })?;
     for table in tables {
         // SAFETY: waits, and is released at the end of the transaction; a table that is gone by then locks nothing that matters.

@@ -13,8 +13,20 @@ pub struct ActingAs {
     guc_level: i32,
 }
 
+/// What must not depend on the session: names mean the built-in ones, row security fails rather than hides rows, and every text of a
+/// value is the same whoever writes.
+const PINNED: [(&CStr, &CStr); 7] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"row_security", c"off"),
+    (c"TimeZone", c"UTC"),
+    (c"DateStyle", c"ISO, MDY"),
+    (c"IntervalStyle", c"postgres"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"1"),
+];
+
 impl ActingAs {
-    /// `pinned`: with `search_path` = pg_catalog, pg_temp and row security that fails rather than hides rows.
+    /// `pinned`: with the settings of [`PINNED`].
     pub fn user(user: pg_sys::Oid, pinned: bool) -> ActingAs {
         let mut acting = ActingAs { user: pg_sys::InvalidOid, context: 0, guc_level: -1 };
         // SAFETY: out parameters are valid; the GUC level is closed in drop.
@@ -24,8 +36,9 @@ impl ActingAs {
             pg_sys::SetUserIdAndSecContext(user, context);
             if pinned {
                 acting.guc_level = pg_sys::NewGUCNestLevel();
-                set(c"search_path", c"pg_catalog, pg_temp");
-                set(c"row_security", c"off");
+                for (name, value) in PINNED {
+                    set(name, value);
+                }
             }
         }
         acting

@@ -171,7 +171,10 @@ fn series_arrays() -> String {
 
 fn series_numbers() -> String {
     let same = list(Dimension::ALL, " AND ", |d| format!("s.{0} = q.{0}", d.column()));
-    format!("SELECT q.n, s.id FROM {} JOIN llm.series s ON s.org = q.org AND s.level = $1 AND s.source = q.source AND {same}", series_arrays())
+    format!(
+        "SELECT q.n, s.id FROM {} JOIN llm.series s ON s.org = q.org AND s.level = $1 AND s.source = q.source AND {same}",
+        series_arrays()
+    )
 }
 
 fn series_new() -> String {
@@ -186,7 +189,8 @@ fn series_new() -> String {
 /// $1 organizations, $2 series, $3 buckets, then the measures.
 fn upsert(level: Level) -> String {
     let counts = list(4..4 + measure::COUNTS.len(), ", ", |n| format!("${n}::bigint[]"));
-    let amounts = list((4 + measure::COUNTS.len())..(4 + measure::COUNTS.len() + measure::AMOUNTS.len()), ", ", |n| format!("${n}::numeric[]"));
+    let amounts =
+        list((4 + measure::COUNTS.len())..(4 + measure::COUNTS.len() + measure::AMOUNTS.len()), ", ", |n| format!("${n}::numeric[]"));
     format!(
         "INSERT INTO {table} AS r (org, series, bucket, level, {measures})
          SELECT q.org, q.series, q.bucket, {id}, {q_measures}

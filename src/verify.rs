@@ -13,15 +13,19 @@ pub fn differences() -> &'static str {
     STATEMENT.get_or_init(|| {
         let key = format!("source, bucket, organization_id, {}", dimensions(""));
         let series = list(Dimension::ALL, ", ", |d| format!("'{0}', nullif(c.{0}, '')", d.column()));
-        let both = list(measure::all(), ", ", |m| format!("sum({m}) FILTER (WHERE expected) AS e_{m}, sum({m}) FILTER (WHERE NOT expected) AS a_{m}"));
+        let both = list(measure::all(), ", ", |m| {
+            format!("sum({m}) FILTER (WHERE expected) AS e_{m}, sum({m}) FILTER (WHERE NOT expected) AS a_{m}")
+        });
         let values = list(measure::all(), ", ", |m| format!("('{m}', coalesce(c.e_{m}, 0)::numeric, coalesce(c.a_{m}, 0)::numeric)"));
-        let differ = list(measure::all(), " OR ", |m| format!("sum({m}) FILTER (WHERE expected) IS DISTINCT FROM sum({m}) FILTER (WHERE NOT expected)"));
+        let differ = list(measure::all(), " OR ", |m| {
+            format!("sum({m}) FILTER (WHERE expected) IS DISTINCT FROM sum({m}) FILTER (WHERE NOT expected)")
+        });
         format!(
             "WITH {compared}, sides AS ({sides}), compared AS (
                  SELECT level, {key}, {both} FROM sides GROUP BY level, {key} HAVING {differ}
              )
              SELECT quote_ident(src.relation_schema) || '.' || quote_ident(src.relation_name), c.organization_id, c.bucket, c.level,
-                    jsonb_strip_nulls(jsonb_build_object({series})), v.measure, v.expected, v.actual
+                    jsonb_strip_nulls(jsonb_build_object({series})), v.measure, v.expected::text, v.actual::text
              FROM compared c
              LEFT JOIN llm.source src ON src.id = c.source
              CROSS JOIN LATERAL (VALUES {values}) v (measure, expected, actual)
@@ -35,7 +39,13 @@ pub fn differences() -> &'static str {
 
 /// CTEs of what is compared: only attached sources, only what is complete, nothing that is sealed.
 fn compared() -> String {
-    let columns = |alias: &str| format!("{alias}.source, {alias}.bucket, {alias}.organization_id, {}, {}", dimensions(&format!("{alias}.")), measures(&format!("{alias}.")));
+    let columns = |alias: &str| {
+        format!(
+            "{alias}.source, {alias}.bucket, {alias}.organization_id, {}, {}",
+            dimensions(&format!("{alias}.")),
+            measures(&format!("{alias}."))
+        )
+    };
     let counted = |alias: &str| {
         format!(
             "{alias}.bucket >= a.complete_from AND {alias}.bucket >= $1 AND {alias}.bucket < $2 AND ($3::text IS NULL OR {alias}.organization_id = $3)

@@ -28,7 +28,10 @@ impl Zone {
     /// By IANA name, in any letter case.
     pub fn find(name: &str) -> Result<Zone> {
         let unknown = |shown: &str| {
-            Error::argument(format!("unknown time zone \"{shown}\""), "Use an IANA name such as 'Europe/Berlin' or 'UTC'; abbreviations and POSIX strings are not accepted.")
+            Error::argument(
+                format!("unknown time zone \"{shown}\""),
+                "Use an IANA name such as 'Europe/Berlin' or 'UTC'; abbreviations and POSIX strings are not accepted.",
+            )
         };
         // Enough to recognise what was asked for, whatever its length.
         let shown: String = name.chars().take(60).collect();
@@ -36,7 +39,11 @@ impl Zone {
         let text = CString::new(known).map_err(|_| unknown(&shown))?;
         // SAFETY: a lookup by name; the data stays cached for the life of the backend.
         let data = unsafe { pg_sys::pg_tzset(text.as_ptr()) };
-        if data.is_null() { Err(unknown(known).detail("The server's time zone data does not have it.")) } else { Ok(Zone { name: known, data }) }
+        if data.is_null() {
+            Err(unknown(known).detail("The server's time zone data does not have it."))
+        } else {
+            Ok(Zone { name: known, data })
+        }
     }
 
     fn offset(&self, at: i64) -> Result<Offset> {
@@ -44,7 +51,9 @@ impl Zone {
         let (mut before_dst, mut after_dst) = (0, 0);
         let mut boundary = 0;
         // SAFETY: all out parameters are valid, `data` comes from pg_tzset.
-        let found = unsafe { pg_sys::pg_next_dst_boundary(&at, &mut before, &mut before_dst, &mut boundary, &mut after, &mut after_dst, self.data) };
+        let found = unsafe {
+            pg_sys::pg_next_dst_boundary(&at, &mut before, &mut before_dst, &mut boundary, &mut after, &mut after_dst, self.data)
+        };
         match found {
             -1 => Err(Error::internal(format!("time zone {} has no offset", self.name))),
             0 => Ok(Offset { seconds: before, until: None }),
@@ -76,7 +85,10 @@ impl Zone {
 
     /// The starts of all days of a range and of the day after it: sorted, each the start of a bucket.
     pub fn day_starts(&self, range: &DateRange) -> Result<Vec<Micros>> {
-        let after = range.to.succ_opt().ok_or_else(|| Error::argument("date out of range", "Use dates of the Gregorian calendar up to year 262142."))?;
+        let after = range
+            .to
+            .succ_opt()
+            .ok_or_else(|| Error::argument("date out of range", "Use dates of the Gregorian calendar up to year 262142."))?;
         range
             .dates()
             .chain([after])
@@ -111,4 +123,3 @@ pub fn date_argument(name: &str, date: Option<pgrx::datum::Date>) -> Result<Opti
     }
     date_of_days(i64::from(date.to_unix_epoch_days())).map(Some)
 }
-

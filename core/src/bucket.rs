@@ -33,11 +33,7 @@ pub fn start(at: Micros) -> Micros {
     let hour = at - at.rem_euclid(MICROS_PER_HOUR);
     let day = at - at.rem_euclid(MICROS_PER_DAY);
     // At most two cuts lie within one hour (18:15 and 18:30): the last one not after `at` wins.
-    CUTS.iter()
-        .map(|minute| day + minute * MICROS_PER_MINUTE)
-        .filter(|cut| *cut > hour && *cut <= at)
-        .max()
-        .unwrap_or(hour)
+    CUTS.iter().map(|minute| day + minute * MICROS_PER_MINUTE).filter(|cut| *cut > hour && *cut <= at).max().unwrap_or(hour)
 }
 
 /// The start of the first bucket that begins at or after `at`: what a half-open upper bound is widened to.
@@ -67,9 +63,7 @@ mod tests {
     /// The least instant (UTC, minutes since 1970) whose local date is `day` or later.
     fn day_start(zone: chrono_tz::Tz, day: NaiveDate) -> i64 {
         let midnight = day.and_hms_opt(0, 0, 0).unwrap().and_utc().timestamp() / 60;
-        let local_day = |minute: i64| {
-            Utc.timestamp_opt(minute * 60, 0).unwrap().with_timezone(&zone).date_naive()
-        };
+        let local_day = |minute: i64| Utc.timestamp_opt(minute * 60, 0).unwrap().with_timezone(&zone).date_naive();
         // Candidates from every offset in force within a day and a half: the first whose local date has come.
         let mut offsets = BTreeSet::new();
         for hours in -36..=36 {

@@ -188,7 +188,9 @@ mod tests {
         }
         let mut rows: Vec<_> = deltas
             .iter()
-            .map(|(k, m)| (k.source(), k.kind(), k.bucket(), k.texts().map(String::from).collect::<Vec<_>>(), m.counts[0], m.amounts[0].to_string()))
+            .map(|(k, m)| {
+                (k.source(), k.kind(), k.bucket(), k.texts().map(String::from).collect::<Vec<_>>(), m.counts[0], m.amounts[0].to_string())
+            })
             .collect();
         rows.sort();
         assert_eq!(rows.len(), 5);

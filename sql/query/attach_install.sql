@@ -3,6 +3,7 @@ SELECT pg_catalog.count(*)
 FROM llm.source s
 CROSS JOIN LATERAL (
     SELECT llm._install_triggers(m.relation::pg_catalog.regclass, s.id, s.version, CASE WHEN m.relation = $1 THEN 'root' ELSE 'part' END, s.capture)
-    FROM llm._tree($1::pg_catalog.regclass) m
+    -- The root last: the event trigger looks for tables without triggers below a root that has them.
+    FROM (SELECT * FROM llm._tree($1::pg_catalog.regclass) t ORDER BY t.relation = $1 OFFSET 0) m
 ) installed
 WHERE s.id = $2

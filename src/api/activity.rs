@@ -141,19 +141,25 @@ fn llm_activity(
     project: Option<String>,
     api_key: Option<String>,
     user_id: Option<String>,
-) -> std::result::Result<TableIterator<'static, (
-    name!(date, Date),
-    name!(key, Option<String>),
-    name!(label, Option<String>),
-    name!(cost, AnyNumeric),
-    name!(request_count, i64),
-    name!(input_tokens, i64),
-    name!(output_tokens, i64),
-    name!(total_tokens, i64),
-    name!(error_count, i64),
-    name!(client_error_count, i64),
-    name!(cache_count, i64),
-)>, ErrorReport> {
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(date, Date),
+            name!(key, Option<String>),
+            name!(label, Option<String>),
+            name!(cost, AnyNumeric),
+            name!(request_count, i64),
+            name!(input_tokens, i64),
+            name!(output_tokens, i64),
+            name!(total_tokens, i64),
+            name!(error_count, i64),
+            name!(client_error_count, i64),
+            name!(cache_count, i64),
+        ),
+    >,
+    ErrorReport,
+> {
     let Asked { question, .. } = asked(Arguments { org, group_by, from, to, tz, project, api_key, user_id })?;
     let mut cells = Vec::new();
     for day in read::days(&question)? {

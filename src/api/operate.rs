@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::guc::FOLD_BATCH_ROWS;
+use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
 use crate::rights::Setting;
 use crate::{backfill, fold, verify};
@@ -41,7 +42,7 @@ pub fn backfill_step() -> Result<Option<String>> {
     Ok(Some(if step.from.is_neg_infinity() {
         format!("{} is complete ({} rollup rows written)", step.relation, step.changed)
     } else {
-        let day = Spi::get_one_with_args::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[step.from.into()])?;
+        let day = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[step.from.into()], See::New)?;
         format!("{} is complete from {} on ({} rollup rows written)", step.relation, day.unwrap_or_default(), step.changed)
     }))
 }
@@ -91,16 +92,22 @@ fn llm_verify(
     from: Option<TimestampWithTimeZone>,
     to: Option<TimestampWithTimeZone>,
     organization: Option<String>,
-) -> std::result::Result<TableIterator<'static, (
-    name!(source, Option<String>),
-    name!(organization_id, Option<String>),
-    name!(bucket, Option<TimestampWithTimeZone>),
-    name!(level, Option<String>),
-    name!(series, Option<pgrx::JsonB>),
-    name!(measure, Option<String>),
-    name!(expected, Option<AnyNumeric>),
-    name!(actual, Option<AnyNumeric>),
-)>, ErrorReport> {
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(source, Option<String>),
+            name!(organization_id, Option<String>),
+            name!(bucket, Option<TimestampWithTimeZone>),
+            name!(level, Option<String>),
+            name!(series, Option<pgrx::JsonB>),
+            name!(measure, Option<String>),
+            name!(expected, Option<AnyNumeric>),
+            name!(actual, Option<AnyNumeric>),
+        ),
+    >,
+    ErrorReport,
+> {
     let range = range(
         Some(from.unwrap_or_else(TimestampWithTimeZone::negative_infinity)),
         Some(to.unwrap_or_else(TimestampWithTimeZone::positive_infinity)),
@@ -109,12 +116,11 @@ fn llm_verify(
     let arguments = [rebuild::instant(range.from)?.into(), rebuild::instant(range.to)?.into(), range.organization.into()];
     // The planner cannot know how many rows the log has; a nested loop over two CTEs would be quadratic.
     let _plan = Setting::local(c"enable_nestloop", c"off");
-    let rows = Spi::connect(|client| {
-        let mut rows: Vec<Difference> = Vec::new();
-        for row in client.select(verify::differences(), None, &arguments)? {
-            rows.push((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?));
-        }
-        Ok::<_, Error>(rows)
+    let mut rows: Vec<Difference> = Vec::new();
+    query::each(verify::differences(), &arguments, See::Active, |row| {
+        let number = |column| row.get::<String>(column).and_then(|text| AnyNumeric::try_from(text.as_str()).ok());
+        rows.push((row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(6), number(7), number(8)));
+        Ok(())
     })?;
     Ok(TableIterator::new(rows))
 }

@@ -1,14 +1,16 @@
 //! Attaching and detaching a log: all checks first, then source, triggers and leaves in one transaction.
 
 use crate::error::{Error, Result};
+use crate::query::{self, See};
+use crate::rights::{ActingAs, owner_of};
+use crate::source::column::{self, Column};
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
-use crate::source::column::{self, Column};
 use crate::source::{expression, log, preset};
 use llm_analytics_core::field;
+use pgrx::JsonB;
 use pgrx::prelude::*;
 use pgrx::spi::quote_qualified_identifier;
-use pgrx::JsonB;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -55,11 +57,16 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
         client.update(include_str!("../../sql/query/attach_install.sql"), None, &[relation.into(), source.into()])?;
         client.update(include_str!("../../sql/query/attach_unseal.sql"), None, &[source.into(), relation.into()])?;
         if !options.backfill {
-            client.update(include_str!("../../sql/query/attach_without_history.sql"), None, &[source.into(), log::newest(relation, &mapping)?.into()])?;
+            client.update(
+                include_str!("../../sql/query/attach_without_history.sql"),
+                None,
+                &[source.into(), log::newest(relation, &mapping)?.into()],
+            )?;
         }
         Ok::<_, Error>(source)
     })?;
-    let read: serde_json::Map<String, Value> = mapping.0.iter().map(|(known, origin)| (known.name.to_string(), origin.sql().into())).collect();
+    let read: serde_json::Map<String, Value> =
+        mapping.0.iter().map(|(known, origin)| (known.name.to_string(), origin.sql().into())).collect();
     Ok(json!({
         "source": source,
         "relation": facts.qualified(),
@@ -73,19 +80,14 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
 
 pub fn detach(relation: pg_sys::Oid) -> Result<()> {
     let facts = facts(relation, false)?;
-    let source = Spi::connect(|client| {
-        client.select("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", None, &[relation.into()])?.first().get::<i32>(1)
-    })?;
+    let source = query::one::<i32>("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", &[relation.into()], See::New)?;
     let Some(source) = source else {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} is not attached", facts.qualified()))
             .hint("llm.status lists the attached logs; of a partitioned log the root is attached."));
     };
     lock(relation, "ACCESS EXCLUSIVE")?;
     Spi::run_with_args(include_str!("../../sql/query/detach.sql"), &[source.into()])?;
-    Spi::run_with_args(
-        "UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1",
-        &[source.into()],
-    )?;
+    Spi::run_with_args("UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1", &[source.into()])?;
     Ok(())
 }
 
@@ -93,10 +95,11 @@ pub fn detach(relation: pg_sys::Oid) -> Result<()> {
 fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
     // SAFETY: reads a backend variable.
     let caller = unsafe { pg_sys::GetOuterUserId() };
-    Spi::connect(|client| {
-        let row = client.select(include_str!("../../sql/query/attach_facts.sql"), None, &[relation.into(), caller.into()])?.first();
+    Spi::connect_mut(|client| {
+        let row = client.update(include_str!("../../sql/query/attach_facts.sql"), None, &[relation.into(), caller.into()])?.first();
         if row.is_empty() {
-            return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "the relation does not exist").hint("Name a table, such as 'public.log'."));
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "the relation does not exist")
+                .hint("Name a table, such as 'public.log'."));
         }
         let text = |name: &str| Ok::<_, Error>(row.get_by_name::<String, _>(name)?.unwrap_or_default());
         let is = |name: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(name)?.unwrap_or(false));
@@ -118,7 +121,10 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
             return Ok(facts);
         }
         if kind != "r" && kind != "p" {
-            return wrong("is not a table", "Attach an ordinary or a partitioned table; views, materialized views and foreign tables have no triggers that see every row.");
+            return wrong(
+                "is not a table",
+                "Attach an ordinary or a partitioned table; views, materialized views and foreign tables have no triggers that see every row.",
+            );
         }
         if is("is_temporary")? {
             return wrong("is a temporary table", "Attach a permanent table.");
@@ -127,13 +133,22 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
             return wrong("is a system table or part of an extension", "Attach the gateway's own request log.");
         }
         if is("is_partition")? {
-            return wrong("is a partition", "Attach the root of the partition tree: rows that reach a partition through the root are captured there.");
+            return wrong(
+                "is a partition",
+                "Attach the root of the partition tree: rows that reach a partition through the root are captured there.",
+            );
         }
         if is("has_inheritance")? {
-            return wrong("is part of table inheritance that is not partitioning", "Use declarative partitioning, or attach the tables one by one without inheritance.");
+            return wrong(
+                "is part of table inheritance that is not partitioning",
+                "Use declarative partitioning, or attach the tables one by one without inheritance.",
+            );
         }
         if is("has_foreign_leaf")? {
-            return wrong("has a foreign table as a partition", "Detach the foreign partition first: rows written on its own server are not seen here.");
+            return wrong(
+                "has a foreign table as a partition",
+                "Detach the foreign partition first: rows written on its own server are not seen here.",
+            );
         }
         if is("forces_row_security")? {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{name} forces row-level security on its owner"))
@@ -149,7 +164,7 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
 
 /// Locks the table, waiting at most 2 seconds: attach must not queue the gateway behind a long writer.
 fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
-    let name = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()])?.unwrap_or_default();
+    let name = query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New)?.unwrap_or_default();
     let attempt = std::panic::AssertUnwindSafe(|| {
         // SAFETY: the level is closed below; an error's abort closes it too.
         let level = unsafe { pg_sys::NewGUCNestLevel() };
@@ -182,7 +197,10 @@ fn spell(facts: &Facts, columns: Option<Value>) -> Result<(Option<&'static str>,
         };
     };
     let Value::Object(columns) = columns else {
-        return Err(Error::argument("\"columns\" is not a JSON object", format!("Map fields to columns or expressions. Fields: {}.", fields())));
+        return Err(Error::argument(
+            "\"columns\" is not a JSON object",
+            format!("Map fields to columns or expressions. Fields: {}.", fields()),
+        ));
     };
     let mut spelled = Vec::with_capacity(columns.len());
     for (name, sql) in columns {
@@ -190,7 +208,10 @@ fn spell(facts: &Facts, columns: Option<Value>) -> Result<(Option<&'static str>,
             return Err(Error::argument(format!("unknown field \"{name}\""), format!("Fields: {}.", fields())));
         }
         let Value::String(sql) = sql else {
-            return Err(Error::argument(format!("\"{name}\" is not mapped to a text"), "Map it to the name of a column or to an SQL expression."));
+            return Err(Error::argument(
+                format!("\"{name}\" is not mapped to a text"),
+                "Map it to the name of a column or to an SQL expression.",
+            ));
         };
         spelled.push((name, sql));
     }
@@ -203,6 +224,8 @@ fn spell(facts: &Facts, columns: Option<Value>) -> Result<(Option<&'static str>,
 /// Names to columns, everything else to checked expressions; types are checked, and the owner's right to evaluate it all.
 fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> Result<Mapping> {
     let open = OpenRelation::open(relation);
+    // Planning an expression folds constants, which runs the host's functions.
+    let _rights = ActingAs::user(owner_of(relation)?, true);
     let columns = open.columns();
     let mut fields = Vec::with_capacity(spelled.len());
     for known in field::FIELDS {
@@ -236,29 +259,15 @@ fn refuse_virtual(columns: &[Column], field: &str, read: &BTreeMap<String, i16>)
 
 /// After a DDL statement on an attached log: follows renamed columns, refuses what breaks the mapping.
 pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
-    let columns = Spi::connect(|client| client.select("SELECT columns FROM llm.source WHERE id = $1", None, &[source.into()])?.first().get::<JsonB>(1))?;
+    let columns = query::one::<JsonB>("SELECT columns FROM llm.source WHERE id = $1", &[source.into()], See::New)?;
     let columns = columns.ok_or_else(|| Error::internal("no source"))?.0;
     let before = Mapping::from_json(&columns)?;
-    let open = OpenRelation::open(relation);
-    let current = open.columns();
-    let has = |name: &str| current.iter().any(|known| known.name == name);
-    let mut fields = Vec::with_capacity(before.0.len());
-    for (known, origin) in &before.0 {
-        let followed = match origin {
-            Origin::Column { column, attnum } => match current.iter().find(|known| known.name == *column || (!has(column) && known.number == *attnum)) {
-                Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number }),
-                None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
-            },
-            Origin::Expression { expression, columns } => expression::check(open.0, known.name, expression, columns)
-                .map(|checked| Origin::Expression { expression: checked.sql, columns: checked.columns }),
-        };
-        fields.push((*known, followed.map_err(|error| broken(relation, known.name, &error))?));
-    }
-    let mapping = Mapping(fields);
-    Reading::bind(open.0, &mapping).map_err(|error| broken(relation, "its columns", &error))?;
-    let forced = Spi::connect(|client| {
-        client.select("SELECT bool_or(c.relforcerowsecurity) FROM llm._tree($1::regclass) m JOIN pg_class c ON c.oid = m.relation", None, &[relation.into()])?.first().get::<bool>(1)
-    })?;
+    let mapping = followed(relation, &before)?;
+    let forced = query::one::<bool>(
+        "SELECT bool_or(c.relforcerowsecurity) FROM llm._tree($1::regclass) m JOIN pg_class c ON c.oid = m.relation",
+        &[relation.into()],
+        See::New,
+    )?;
     if forced == Some(true) {
         return Err(broken(relation, "its rows", &Error::internal("row-level security would be forced on the owner")));
     }
@@ -268,12 +277,41 @@ pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// The mapping by the names the columns have now.
+fn followed(relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
+    let open = OpenRelation::open(relation);
+    let _rights = ActingAs::user(owner_of(relation)?, true);
+    let current = open.columns();
+    let has = |name: &str| current.iter().any(|known| known.name == name);
+    let mut fields = Vec::with_capacity(before.0.len());
+    for (known, origin) in &before.0 {
+        let followed = match origin {
+            Origin::Column { column, attnum } => {
+                match current.iter().find(|known| known.name == *column || (!has(column) && known.number == *attnum)) {
+                    Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number }),
+                    None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
+                }
+            }
+            Origin::Expression { expression, columns } => expression::check(open.0, known.name, expression, columns)
+                .map(|checked| Origin::Expression { expression: checked.sql, columns: checked.columns }),
+        };
+        fields.push((*known, followed.map_err(|error| broken(relation, known.name, &error))?));
+    }
+    let mapping = Mapping(fields);
+    Reading::bind(open.0, &mapping).map_err(|error| broken(relation, "its columns", &error))?;
+    Ok(mapping)
+}
+
 /// The ALTER is refused, so that it never surfaces first as a failed INSERT of the gateway.
 fn broken(relation: pg_sys::Oid, what: &str, cause: &Error) -> Error {
-    let name = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()]).ok().flatten().unwrap_or_default();
-    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("the change would leave the attached request log {name} without {what}"))
-        .detail(cause.message().to_string())
-        .hint(format!("SELECT llm.detach_log('{name}'), change the table, then SELECT llm.attach_log('{name}', ..): the numbers stay."))
+    let name =
+        query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New).ok().flatten().unwrap_or_default();
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the change would leave the attached request log {name} without {what}"),
+    )
+    .detail(cause.message().to_string())
+    .hint(format!("SELECT llm.detach_log('{name}'), change the table, then SELECT llm.attach_log('{name}', ..): the numbers stay."))
 }
 
 /// A relation that is locked by us, open for as long as this lives.
@@ -304,8 +342,10 @@ impl Drop for OpenRelation {
 pub fn create_request_log(name: &str) -> Result<pg_sys::Oid> {
     // SAFETY: reads a backend variable.
     let caller = unsafe { pg_sys::GetOuterUserId() };
-    let oid = Spi::connect_mut(|client| client.update("SELECT llm._create_request_log($1, $2)", None, &[name.into(), caller.into()])?.first().get::<pg_sys::Oid>(1))?
-        .ok_or_else(|| Error::internal("no table"))?;
+    let oid = Spi::connect_mut(|client| {
+        client.update("SELECT llm._create_request_log($1, $2)", None, &[name.into(), caller.into()])?.first().get::<pg_sys::Oid>(1)
+    })?
+    .ok_or_else(|| Error::internal("no table"))?;
     attach(oid, None, &Options { on_delete: "keep".into(), capture: "statement".into(), backfill: true })?;
     Ok(oid)
 }

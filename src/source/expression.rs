@@ -32,7 +32,9 @@ pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTr
         let parsed = parse(relation, field, sql, old_names)?;
         // SAFETY: `parsed.node` is a valid tree over `relation`, which the caller holds open.
         unsafe {
-            if pg_sys::contain_mutable_functions(pg_sys::expression_planner(pg_sys::copyObjectImpl(parsed.node.cast()).cast()).cast()) {
+            if pg_sys::contain_mutable_functions(parsed.node)
+                || pg_sys::contain_mutable_functions(pg_sys::expression_planner(pg_sys::copyObjectImpl(parsed.node.cast()).cast()).cast())
+            {
                 return Err(refused(field, PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, "functions in it must be IMMUTABLE"));
             }
             let columns = columns_of(relation, field, parsed.node)?;

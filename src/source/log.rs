@@ -3,6 +3,7 @@
 use crate::capture;
 use crate::error::{Error, Result, raise_or};
 use crate::pending::{self, RowMemory};
+use crate::query::{self, See};
 use crate::rights::{ActingAs, owner_of};
 use crate::source::column::columns;
 use crate::source::mapping::Mapping;
@@ -62,9 +63,10 @@ pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i128) -> Resul
 /// Where a source's rows are: its mapping, and the table to read.
 fn find(source: i32, relation: Option<pg_sys::Oid>) -> Result<(Mapping, pg_sys::Oid)> {
     let _rights = ActingAs::extension_owner()?;
-    let (columns, root) = Spi::connect(|client| {
-        let row = client.select(include_str!("../../sql/query/source_root.sql"), None, &[source.into()])?.first();
-        Ok::<_, Error>((row.get::<pgrx::JsonB>(1)?, row.get::<pg_sys::Oid>(2)?))
+    let (mut columns, mut root) = (None, None);
+    query::each(include_str!("../../sql/query/source_root.sql"), &[source.into()], See::Active, |row| {
+        (columns, root) = (row.get::<pgrx::JsonB>(1), row.get::<pg_sys::Oid>(2));
+        Ok(())
     })?;
     let columns = columns.ok_or_else(|| Error::internal(format!("request log source {source} is unknown")))?;
     let relation = relation.or(root).ok_or_else(|| {
@@ -97,7 +99,7 @@ pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Resul
 
 /// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
 /// UTC whatever the column's type, which is how a timestamp without zone is read. Takes the newest state.
-fn probe<T: FromDatum + IntoDatum>(
+fn probe<T: FromDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
     sql: impl FnOnce(&str, &str) -> String,
@@ -112,12 +114,7 @@ fn probe<T: FromDatum + IntoDatum>(
         pg_sys::table_close(open, pg_sys::NoLock as i32);
         (from, format!("{}{utc}", mapping.created_at()?.sql()))
     };
-    let _utc = crate::rights::Setting::local(c"TimeZone", c"UTC");
-    let value = Spi::connect(|client| client.select(sql(&at, &from).as_str(), Some(1), arguments)?.first().get::<T>(1));
-    match value {
-        Err(pgrx::spi::Error::InvalidPosition) => Ok(None),
-        other => Ok(other?),
-    }
+    query::one(&sql(&at, &from), arguments, See::New)
 }
 
 /// Reads and adds up rows of a log, or of one table of its tree, as seen by the active snapshot.
@@ -212,7 +209,9 @@ unsafe fn created_at_type(relation: pg_sys::Relation, mapping: &Mapping) -> Resu
     // SAFETY: `relation` is open.
     unsafe {
         let declared = match mapping.created_at()? {
-            Origin::Column { column, .. } => columns(relation).into_iter().find(|known| known.name == *column).map_or(pg_sys::InvalidOid, |known| known.type_oid),
+            Origin::Column { column, .. } => {
+                columns(relation).into_iter().find(|known| known.name == *column).map_or(pg_sys::InvalidOid, |known| known.type_oid)
+            }
             Origin::Expression { expression, .. } => parse(relation, "created_at", expression, &Default::default())?.type_oid,
         };
         Ok(pg_sys::getBaseType(declared))

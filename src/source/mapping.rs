@@ -62,6 +62,10 @@ impl Mapping {
 
     /// What `created_at` is read from.
     pub fn created_at(&self) -> Result<&Origin> {
-        self.0.iter().find(|(known, _)| known.name == "created_at").map(|(_, origin)| origin).ok_or_else(|| Error::internal("created_at is not mapped"))
+        self.0
+            .iter()
+            .find(|(known, _)| known.name == "created_at")
+            .map(|(_, origin)| origin)
+            .ok_or_else(|| Error::internal("created_at is not mapped"))
     }
 }

@@ -68,7 +68,10 @@ const LITELLM: Preset = Preset {
     recognised_by: &["startTime", "endTime", "api_key", "spend", "model"],
     fields: &[
         ("created_at", &[Column("startTime")]),
-        ("organization_id", &[Expression(&["organization_id"], "coalesce(nullif(organization_id, ''), 'default')"), Expression(&[], "'default'::text")]),
+        (
+            "organization_id",
+            &[Expression(&["organization_id"], "coalesce(nullif(organization_id, ''), 'default')"), Expression(&[], "'default'::text")],
+        ),
         ("project_id", &[Column("team_id")]),
         ("api_key_id", &[Column("api_key")]),
         ("user_id", &[Column("user")]),

@@ -74,9 +74,10 @@ impl Reading {
         Ok(Reading { inputs, places, maps_total })
     }
 
-    /// Whether any value needs host functions to be called.
-    pub fn has_expressions(&self) -> bool {
+    /// Whether any value needs functions to be called whose outcome could depend on settings, or which are the host's.
+    pub fn needs_evaluation(&self) -> bool {
         self.places.iter().any(|place| matches!(place, Place::Expression(_)))
+            || self.inputs.iter().any(|input| matches!(input.form, Form::Output(_)))
     }
 
     /// Reads one row. `value(i)` is the i-th mapped value, None where it is NULL. None: the row lies in no date range. Else when it was
@@ -187,8 +188,11 @@ fn form(field: &Field, type_oid: pg_sys::Oid) -> Result<Form> {
             };
             // SAFETY: a catalog lookup; the text is palloc'd.
             let name = unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned();
-            return Err(Error::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, format!("\"{}\" cannot be read from type {name}", field.name))
-                .hint(format!("Allowed is {allowed}; an expression can cast.")));
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("\"{}\" cannot be read from type {name}", field.name),
+            )
+            .hint(format!("Allowed is {allowed}; an expression can cast.")));
         }
     };
     Ok(form)
@@ -218,7 +222,8 @@ unsafe fn text<'a>(form: Form, datum: pg_sys::Datum) -> Cow<'a, str> {
         match form {
             Form::Text | Form::PaddedText => {
                 let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-                let bytes: &'a [u8] = std::slice::from_raw_parts(pgrx::varlena::vardata_any(packed).cast(), pgrx::varlena::varsize_any_exhdr(packed));
+                let bytes: &'a [u8] =
+                    std::slice::from_raw_parts(pgrx::varlena::vardata_any(packed).cast(), pgrx::varlena::varsize_any_exhdr(packed));
                 let text = String::from_utf8_lossy(bytes);
                 if matches!(form, Form::PaddedText) { text.trim_end_matches(' ').to_string().into() } else { text }
             }

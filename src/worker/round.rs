@@ -79,7 +79,9 @@ fn in_transaction<T>(step: &'static str, f: impl FnOnce() -> Result<T> + std::pa
     let attempt = std::panic::AssertUnwindSafe(|| f().map_err(|error| (error.code(), error.to_string())));
     let outcome = PgTryBuilder::new(attempt)
         .catch_others(|cause| match cause {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err((report.sql_error_code(), report.message().to_string())),
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                Err((report.sql_error_code(), report.message().to_string()))
+            }
             CaughtError::RustPanic { ereport, .. } => Err((ereport.sql_error_code(), ereport.message().to_string())),
         })
         .execute();

@@ -154,7 +154,10 @@ pub fn rows(client: &mut Client, sql: &str) -> Vec<Vec<String>> {
 
 pub fn run(client: &mut Client, sql: &str) {
     if let Err(error) = client.batch_execute(sql) {
-        panic!("{sql}\n{:?}", error.as_db_error().map(|e| (e.code().code().to_owned(), e.message().to_owned(), e.hint().map(str::to_owned))));
+        panic!(
+            "{sql}\n{:?}",
+            error.as_db_error().map(|e| (e.code().code().to_owned(), e.message().to_owned(), e.hint().map(str::to_owned)))
+        );
     }
 }
 

@@ -269,7 +269,9 @@ impl Writer {
         let leaf = self.rng.pick(&["public.calls_2026_02", "public.calls_2026_03", "public.calls_2026_03_a", "public.calls_rest"]);
         match self.rng.below(4) {
             0 => format!("UPDATE {leaf} SET spend = spend * 2, status = 500 WHERE {some}"),
-            1 => format!("WITH d AS (DELETE FROM {leaf} WHERE {some} RETURNING *) INSERT INTO oracle.kept_calls ({columns}) SELECT {columns} FROM d"),
+            1 => format!(
+                "WITH d AS (DELETE FROM {leaf} WHERE {some} RETURNING *) INSERT INTO oracle.kept_calls ({columns}) SELECT {columns} FROM d"
+            ),
             2 => format!("UPDATE {leaf} SET note = 'x' WHERE {some}"),
             _ => {
                 let id = self.id();
@@ -304,7 +306,9 @@ fn qualify_with(set: &str, log: Log, alias: &str) -> String {
     let parts: Vec<String> = set
         .split(", ")
         .map(|part| match part.split_once(" = ") {
-            Some((name, value)) if log.columns().iter().any(|(n, _)| value == *n || value.starts_with(&format!("{n} + "))) => format!("{name} = {alias}.{value}"),
+            Some((name, value)) if log.columns().iter().any(|(n, _)| value == *n || value.starts_with(&format!("{n} + "))) => {
+                format!("{name} = {alias}.{value}")
+            }
             _ => part.to_owned(),
         })
         .collect();

@@ -106,7 +106,16 @@ pub fn begin_snapshot(client: &mut Client, logs: &[Log]) {
 /// cost, requestCount, inputTokens, outputTokens, totalTokens, errorCount, clientErrorCount, errorRate, cacheCount, cacheRate
 type Measures = Vec<String>;
 pub const M: [&str; 10] = [
-    "cost", "requestCount", "inputTokens", "outputTokens", "totalTokens", "errorCount", "clientErrorCount", "errorRate", "cacheCount", "cacheRate",
+    "cost",
+    "requestCount",
+    "inputTokens",
+    "outputTokens",
+    "totalTokens",
+    "errorCount",
+    "clientErrorCount",
+    "errorRate",
+    "cacheCount",
+    "cacheRate",
 ];
 const MEASURES: &str = "trim_scale(coalesce(sum(cost), 0))::text, count(*)::text, coalesce(sum(tin), 0)::text, coalesce(sum(tout), 0)::text, coalesce(sum(tall), 0)::text,
     (count(*) FILTER (WHERE error))::text, (count(*) FILTER (WHERE client_error))::text,
@@ -157,7 +166,11 @@ fn expected(client: &mut Client, zone: &str, key: &str, q: &Question) -> (BTreeM
 
 fn short(key: Option<String>) -> Option<String> {
     key.map(|k| {
-        let long = k.len() > 200 || k.to_lowercase().starts_with("long ") || k.starts_with("mmmmmmmmmm") || k.starts_with("long/m") || k.contains("/long/m");
+        let long = k.len() > 200
+            || k.to_lowercase().starts_with("long ")
+            || k.starts_with("mmmmmmmmmm")
+            || k.starts_with("long/m")
+            || k.contains("/long/m");
         if long { format!("~{}", k.chars().take(12).collect::<String>()) } else { k }
     })
 }
@@ -243,7 +256,10 @@ pub fn check(client: &mut Client, zone: &str, group: usize, q: &Question) {
         days.push(date);
     }
     let wanted: Vec<String> = client
-        .query("SELECT d::date::text FROM generate_series($1::text::date, $2::text::date, interval '1 day') d ORDER BY 1", &[&q.from, &q.to])
+        .query(
+            "SELECT d::date::text FROM generate_series($1::text::date, $2::text::date, interval '1 day') d ORDER BY 1",
+            &[&q.from, &q.to],
+        )
         .expect("days")
         .iter()
         .map(|row| row.get(0))
@@ -259,7 +275,8 @@ pub fn check(client: &mut Client, zone: &str, group: usize, q: &Question) {
 }
 
 fn check_rows(client: &mut Client, zone: &str, name: &str, q: &Question, cells: &BTreeMap<Cell, Measures>, context: &str) {
-    let sql = "SELECT date::text, key, trim_scale(cost)::text, request_count::text, input_tokens::text, output_tokens::text, total_tokens::text,
+    let sql =
+        "SELECT date::text, key, trim_scale(cost)::text, request_count::text, input_tokens::text, output_tokens::text, total_tokens::text,
             error_count::text, client_error_count::text, cache_count::text, label
         FROM llm.activity($1, $2, $3::text::date, $4::text::date, $5, $6, $7, $8)";
     let rows = client

@@ -6,8 +6,42 @@ use postgres::Client;
 
 fn hostile() -> Vec<String> {
     let mut all: Vec<String> = [
-        "'", "''", "\"", "\\", "\\'", "'; DROP TABLE public.canary; --", "\"; DROP TABLE public.canary; --", "); DROP TABLE public.canary; --", "$$", "$1", "$tag$ x $tag$", "%s%n%I%L", "%", "{}", "{\"a\":1}",
-        "[]", "NULL", "null", "/* x", "*/", "--", "\u{1}\u{2}\u{7f}", "\n\r\t\u{b}\u{c}", "x\u{feff}\u{200b}", "日本語 🦀 \u{202e}rtl", "e\u{301}", "\u{10ffff}", "' OR '1'='1", "a,b", "(a)", "#0123456789abcdef", " ", " x ", "Other", "Unattributed", "unknown",
+        "'",
+        "''",
+        "\"",
+        "\\",
+        "\\'",
+        "'; DROP TABLE public.canary; --",
+        "\"; DROP TABLE public.canary; --",
+        "); DROP TABLE public.canary; --",
+        "$$",
+        "$1",
+        "$tag$ x $tag$",
+        "%s%n%I%L",
+        "%",
+        "{}",
+        "{\"a\":1}",
+        "[]",
+        "NULL",
+        "null",
+        "/* x",
+        "*/",
+        "--",
+        "\u{1}\u{2}\u{7f}",
+        "\n\r\t\u{b}\u{c}",
+        "x\u{feff}\u{200b}",
+        "日本語 🦀 \u{202e}rtl",
+        "e\u{301}",
+        "\u{10ffff}",
+        "' OR '1'='1",
+        "a,b",
+        "(a)",
+        "#0123456789abcdef",
+        " ",
+        " x ",
+        "Other",
+        "Unattributed",
+        "unknown",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -70,8 +104,11 @@ fn values_of_dimensions() {
         }
         for value in &values {
             for arguments in ["project => $1", "api_key => $1", "user_id => $1", "project => $1, api_key => $1, user_id => $1"] {
-                let sql = format!("SELECT coalesce(sum(request_count), 0)::text FROM llm.activity('org', 'model', '2026-06-01', '2026-06-01', {arguments})");
-                let count: String = client.query_one(&sql, &[value]).unwrap_or_else(|e| panic!("{arguments} {}: {e:?}", shown(value))).get(0);
+                let sql = format!(
+                    "SELECT coalesce(sum(request_count), 0)::text FROM llm.activity('org', 'model', '2026-06-01', '2026-06-01', {arguments})"
+                );
+                let count: String =
+                    client.query_one(&sql, &[value]).unwrap_or_else(|e| panic!("{arguments} {}: {e:?}", shown(value))).get(0);
                 assert_eq!(count, "1", "{arguments}: {}", shown(value));
             }
         }
@@ -85,18 +122,31 @@ fn values_of_dimensions() {
 #[test]
 fn arguments() {
     let (_db, mut client) = database("arguments");
-    run(&mut client, "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2026-06-01', 'org', 'k', 'm', 1)");
+    run(
+        &mut client,
+        "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2026-06-01', 'org', 'k', 'm', 1)",
+    );
     const READ: [&str; 3] = ["22023", "42501", "P0002"];
     for value in hostile() {
         for call in ["llm.analytics_activity", "llm.activity"] {
-            for arguments in ["$1", "'org', $1", "'org', tz => $1", "'org', project => $1", "'org', api_key => $1", "'org', user_id => $1", "$1, tz => 'UTC', project => $1"] {
+            for arguments in [
+                "$1",
+                "'org', $1",
+                "'org', tz => $1",
+                "'org', project => $1",
+                "'org', api_key => $1",
+                "'org', user_id => $1",
+                "$1, tz => 'UTC', project => $1",
+            ] {
                 let result = client.query(&format!("SELECT {call}({arguments})::text"), &[&value]);
                 clean(result, &READ, &format!("{call}({arguments}) {}", shown(&value)));
             }
         }
         let changed = client.query_one("SELECT llm.rebuild('2026-01-01', '2027-01-01', $1)", &[&value]);
         clean(changed, &["22023", "P0002", "42501"], &format!("rebuild {}", shown(&value)));
-        let different = client.query("SELECT v::text FROM llm.verify('2026-01-01', '2027-01-01', $1) v", &[&value]).unwrap_or_else(|e| panic!("verify {}: {e:?}", shown(&value)));
+        let different = client
+            .query("SELECT v::text FROM llm.verify('2026-01-01', '2027-01-01', $1) v", &[&value])
+            .unwrap_or_else(|e| panic!("verify {}: {e:?}", shown(&value)));
         assert!(different.is_empty(), "verify {}", shown(&value));
         for call in ["SELECT llm.attach_log('public.canary', on_delete => $1)", "SELECT llm.attach_log('public.canary', capture => $1)"] {
             let error = client.query(call, &[&value]).err().unwrap_or_else(|| panic!("{call} {}", shown(&value)));
@@ -119,13 +169,23 @@ fn mappings() {
         let mut with_field = serde_json::json!({"created_at": "created_at", "organization_id": "organization_id", "api_key_id": "api_key_id", "model": "model", "cost": "cost"});
         let mut with_column = with_field.clone();
         with_field[value.as_str()] = "cost".into();
-        let error = client.query("SELECT llm.attach_log('public.host', $1)", &[&with_field]).err().unwrap_or_else(|| panic!("field {}", shown(&value)));
+        let error = client
+            .query("SELECT llm.attach_log('public.host', $1)", &[&with_field])
+            .err()
+            .unwrap_or_else(|| panic!("field {}", shown(&value)));
         assert_eq!(refusal(&error).state, "22023", "field {}", shown(&value));
         with_column["cost"] = value.as_str().into();
-        let error = client.query("SELECT llm.attach_log('public.host', $1)", &[&with_column]).err().unwrap_or_else(|| panic!("column {}", shown(&value)));
+        let error = client
+            .query("SELECT llm.attach_log('public.host', $1)", &[&with_column])
+            .err()
+            .unwrap_or_else(|| panic!("column {}", shown(&value)));
         let state = refusal(&error).state;
         // 54001: a megabyte of nested parentheses or the like may exceed the parser's stack
-        assert!(state.starts_with("42") || ["22023", "22025", "22P05", "22021", "0A000", "54001"].contains(&state.as_str()), "column {}: {state}", shown(&value));
+        assert!(
+            state.starts_with("42") || ["22023", "22025", "22P05", "22021", "0A000", "54001"].contains(&state.as_str()),
+            "column {}: {state}",
+            shown(&value)
+        );
     }
     assert_eq!(text(&mut client, "SELECT count(*) FROM llm.source"), before);
     canary(&mut client);
@@ -136,7 +196,19 @@ fn mappings() {
 fn identifiers() {
     let (_db, mut client) = database("identifiers");
     let names = [
-        "we\"ird", "it's", "back\\slash", "a; DROP TABLE public.canary; --", "$$", "%s %I", "Order By", "select", "ünïcödé 日本", "a.b", " lead", "tab\there", "sixty-three bytes of a name that is as long as names can be now",
+        "we\"ird",
+        "it's",
+        "back\\slash",
+        "a; DROP TABLE public.canary; --",
+        "$$",
+        "%s %I",
+        "Order By",
+        "select",
+        "ünïcödé 日本",
+        "a.b",
+        " lead",
+        "tab\there",
+        "sixty-three bytes of a name that is as long as names can be now",
     ];
     for (i, name) in names.iter().enumerate() {
         assert!(name.len() <= 63, "{name} is {} bytes", name.len());
@@ -171,10 +243,15 @@ fn identifiers() {
                 new = part("c"),
             ),
         );
-        let sql = format!("SELECT string_agg(key || trim_scale(s), ' ') FROM (SELECT key, sum(cost) s FROM llm.activity('org{i}', 'application', '2026-06-01', '2026-08-31') WHERE label IS NOT NULL GROUP BY 1) x");
+        let sql = format!(
+            "SELECT string_agg(key || trim_scale(s), ' ') FROM (SELECT key, sum(cost) s FROM llm.activity('org{i}', 'application', '2026-06-01', '2026-08-31') WHERE label IS NOT NULL GROUP BY 1) x"
+        );
         assert_eq!(text(&mut client, &sql), "app19", "{table}");
         run(&mut client, "SELECT llm.rebuild('2026-06-01', '2026-09-01')");
-        run(&mut client, &format!("ALTER TABLE {table} RENAME COLUMN {} TO {}; TRUNCATE {}", q[4], quote_ident(&format!("new {}", c[4])), part("c")));
+        run(
+            &mut client,
+            &format!("ALTER TABLE {table} RENAME COLUMN {} TO {}; TRUNCATE {}", q[4], quote_ident(&format!("new {}", c[4])), part("c")),
+        );
         run(&mut client, &format!("INSERT INTO {table} VALUES ('2026-06-02', 'org{i}', 'k', 'm', 1, 'App')"));
         assert_eq!(text(&mut client, &sql), "app21", "{table}");
         let different = rows(&mut client, "SELECT v::text FROM llm.verify() v");
@@ -189,17 +266,33 @@ fn identifiers() {
 fn names_of_new_logs() {
     let (_db, mut client) = database("newlogs");
     let mut values = hostile();
-    values.extend(["public.a.b.c", "pg_catalog.x", "nowhere.x", "public.", ".x", "\"unclosed", "public.canary", "llm._pending"].map(str::to_owned));
+    values.extend(
+        ["public.a.b.c", "pg_catalog.x", "nowhere.x", "public.", ".x", "\"unclosed", "public.canary", "llm._pending"].map(str::to_owned),
+    );
     for value in values {
         let result = client.query("SELECT llm.create_request_log($1)::text", &[&value]);
-        clean(result, &["22023", "42602", "42601", "3F000", "42P07", "42501", "0A000", "42939", "42622", "22004", "54000"], &format!("create_request_log {}", shown(&value)));
+        clean(
+            result,
+            &["22023", "42602", "42601", "3F000", "42P07", "42501", "0A000", "42939", "42622", "22004", "54000"],
+            &format!("create_request_log {}", shown(&value)),
+        );
     }
-    for name in ["public.plain", "public.\"We\"\"ird; --\"", &format!("public.{}", "n".repeat(63)), &format!("public.{}m", "n".repeat(62))] {
-        let relation: String = client.query_one("SELECT llm.create_request_log($1)::text", &[&name]).unwrap_or_else(|e| panic!("{name}: {e:?}")).get(0);
-        run(&mut client, &format!("INSERT INTO {relation} (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1), ('1999-01-01', 'org', 'k', 'm', 1), ('2099-01-01', 'org', 'k', 'm', 1)"));
+    for name in ["public.plain", "public.\"We\"\"ird; --\"", &format!("public.{}", "n".repeat(63)), &format!("public.{}m", "n".repeat(62))]
+    {
+        let relation: String =
+            client.query_one("SELECT llm.create_request_log($1)::text", &[&name]).unwrap_or_else(|e| panic!("{name}: {e:?}")).get(0);
+        run(
+            &mut client,
+            &format!(
+                "INSERT INTO {relation} (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1), ('1999-01-01', 'org', 'k', 'm', 1), ('2099-01-01', 'org', 'k', 'm', 1)"
+            ),
+        );
     }
     run(&mut client, "SELECT llm.create_request_log()");
-    run(&mut client, "INSERT INTO llm.request_log (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1)");
+    run(
+        &mut client,
+        "INSERT INTO llm.request_log (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1)",
+    );
     assert_eq!(text(&mut client, "SELECT sum(request_count) FROM llm.activity('org')"), "5");
     assert_eq!(refused(&mut client, "SELECT llm.create_request_log('public.plain')").state, "42P07");
     canary(&mut client);
@@ -216,10 +309,16 @@ fn other_encodings() {
     run(&mut client, "CREATE EXTENSION llm_analytics");
     run(&mut client, hosts::CANONICAL);
     run(&mut client, "SELECT llm.attach_log('public.requests')");
-    run(&mut client, "INSERT INTO public.requests (id, created_at, organization_id, project_id, api_key_id, model, cost) SELECT i, '2026-06-01', 'örg', (ARRAY['é', 'è'])[i], 'k', 'm', i FROM generate_series(1, 2) i");
+    run(
+        &mut client,
+        "INSERT INTO public.requests (id, created_at, organization_id, project_id, api_key_id, model, cost) SELECT i, '2026-06-01', 'örg', (ARRAY['é', 'è'])[i], 'k', 'm', i FROM generate_series(1, 2) i",
+    );
     let sql = "SELECT string_agg(key || cost, ' ' ORDER BY cost) FROM llm.activity('örg', 'project', '2026-06-01', '2026-06-01')";
     assert_eq!(text(&mut client, sql), "é1 è2");
     run(&mut client, "SELECT llm.fold()");
     assert_eq!(text(&mut client, sql), "é1 è2");
-    assert_eq!(text(&mut client, "SELECT llm.analytics_activity('örg', 'project', '2026-06-01', '2026-06-01')->'breakdown'->0->>'label'"), "è");
+    assert_eq!(
+        text(&mut client, "SELECT llm.analytics_activity('örg', 'project', '2026-06-01', '2026-06-01')->'breakdown'->0->>'label'"),
+        "è"
+    );
 }

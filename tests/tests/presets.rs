@@ -48,25 +48,34 @@ fn llm_gateway_of_2026() {
          ('7', '2026-06-02 00:00:00', NULL, 'p', 'k', 1, NULL, 'm', 'q', 's', 'credits', 'hybrid', 'completed', NULL, true, NULL, NULL, 7, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0)",
     );
     twice(&mut client, |client| {
-        assert_eq!(activity(client, "o", "mapping"), [
-            "2026-06-01|openai/gpt-5.5|openai/gpt-5.5|0.1|1|10|5|15|0|0|0",
-            "2026-06-02|-|unknown|0|1|0|0|0|0|0|0",
-            "2026-06-02|openai/gpt-5.5|openai/gpt-5.5|-0.0999999|4|2|2|0|3|1|1",
-        ]);
+        assert_eq!(
+            activity(client, "o", "mapping"),
+            [
+                "2026-06-01|openai/gpt-5.5|openai/gpt-5.5|0.1|1|10|5|15|0|0|0",
+                "2026-06-02|-|unknown|0|1|0|0|0|0|0|0",
+                "2026-06-02|openai/gpt-5.5|openai/gpt-5.5|-0.0999999|4|2|2|0|3|1|1",
+            ]
+        );
         assert_eq!(activity(client, "o", "model")[2], "2026-06-02|gpt-5.5|gpt-5.5|-0.0999999|4|2|2|0|3|1|1");
         assert_eq!(activity(client, "o", "project")[1], "2026-06-02|-|Unattributed|0|1|0|0|0|0|0|0");
-        assert_eq!(activity(client, "o", "application")[1..], [
-            "2026-06-02|-|unknown|-0.2999999|4|0|0|0|2|1|0",
-            "2026-06-02|app|app|0.2|1|2|2|0|1|0|1",
-        ]);
+        assert_eq!(
+            activity(client, "o", "application")[1..],
+            ["2026-06-02|-|unknown|-0.2999999|4|0|0|0|2|1|0", "2026-06-02|app|app|0.2|1|2|2|0|1|0|1",]
+        );
         assert_eq!(activity(client, "o", "mode").len(), 4, "{:?}", activity(client, "o", "mode"));
         assert_eq!(activity(client, "unknown", "provider"), ["2026-06-02|q|q|1|1|7|0|7|0|0|0"]);
         assert_eq!(
-            usage(client, "requests, errors, client_errors, cache_hits, streamed, canceled, duration_ms, duration_count, time_to_first_token_ms, time_to_first_token_count"),
+            usage(
+                client,
+                "requests, errors, client_errors, cache_hits, streamed, canceled, duration_ms, duration_count, time_to_first_token_ms, time_to_first_token_count"
+            ),
             ["7", "3", "1", "1", "1", "2", "154", "6", "20", "1"]
         );
         assert_eq!(
-            usage(client, "reasoning_tokens, cached_tokens, cache_write_tokens, cost, input_cost, output_cost, cached_input_cost, request_cost"),
+            usage(
+                client,
+                "reasoning_tokens, cached_tokens, cache_write_tokens, cost, input_cost, output_cost, cached_input_cost, request_cost"
+            ),
             ["3", "2", "1", "1.0000001", "0.04", "0.05", "0.006", "0.004"]
         );
         let rate = "SELECT llm.analytics_activity('o', 'model', '2026-06-02', '2026-06-02')->'summary'->>";
@@ -114,10 +123,10 @@ fn litellm() {
                   ('4', 'hash', 5, 3, 1, 2, '2026-06-01 10:00', '2026-06-01 10:00:00', NULL, 'gpt-4', 'openai', 'bob', 'True', 'team', 'acme', 'success')"#,
     );
     twice(&mut client, |client| {
-        assert_eq!(activity(client, "default", "user"), [
-            "2026-06-01|-|Unattributed|0.00000000000000000001|1|1|2|3|0|0|0",
-            "2026-06-01|ada|ada|0.40000000000000004|2|11|22|33|1|0|1",
-        ]);
+        assert_eq!(
+            activity(client, "default", "user"),
+            ["2026-06-01|-|Unattributed|0.00000000000000000001|1|1|2|3|0|0|0", "2026-06-01|ada|ada|0.40000000000000004|2|11|22|33|1|0|1",]
+        );
         assert_eq!(activity(client, "default", "apiKey")[0], "2026-06-01|-|Unattributed|0.00000000000000000001|1|1|2|3|0|0|0");
         assert_eq!(activity(client, "default", "model")[0], "2026-06-01|gemini|gemini|0.00000000000000000001|1|1|2|3|0|0|0");
         assert_eq!(activity(client, "acme", "project"), ["2026-06-01|team|team|5|1|1|2|3|0|0|1"]);

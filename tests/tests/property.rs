@@ -62,7 +62,13 @@ fn question(client: &mut Client, rng: &mut Rng, long: bool) -> Option<Question> 
 fn filtered(client: &mut Client, rng: &mut Rng, q: &Question) -> Question {
     let mut q = q.clone();
     let mut one = |column: &str, rng: &mut Rng| {
-        let found = rows(client, &format!("SELECT DISTINCT {column} FROM o WHERE org = {} AND {column} <> '' AND octet_length({column}) <= 200 ORDER BY 1", quote(&q.org)));
+        let found = rows(
+            client,
+            &format!(
+                "SELECT DISTINCT {column} FROM o WHERE org = {} AND {column} <> '' AND octet_length({column}) <= 200 ORDER BY 1",
+                quote(&q.org)
+            ),
+        );
         (!found.is_empty()).then(|| found[rng.below(found.len() as u64) as usize][0].clone())
     };
     match rng.below(5) {
@@ -107,7 +113,10 @@ fn maintain(client: &mut Client, rng: &mut Rng) {
         7 => format!("SELECT llm.rebuild('2026-03-0{}', '2026-03-08 14:20+00', 'org_a')", 1 + rng.below(7)),
         _ => {
             let hours = rng.between(0, 24 * 90);
-            format!("SELECT llm.rebuild(t, t + interval '{} minutes') FROM (SELECT timestamptz '2025-12-15 00:00+00' + interval '{hours} hours') x(t)", rng.between(1, 100_000))
+            format!(
+                "SELECT llm.rebuild(t, t + interval '{} minutes') FROM (SELECT timestamptz '2025-12-15 00:00+00' + interval '{hours} hours') x(t)",
+                rng.between(1, 100_000)
+            )
         }
     };
     if let Err(error) = client.batch_execute(&sql) {

@@ -36,7 +36,19 @@ fn every_block_runs() {
     let psql = std::path::Path::new(&std::env::var("PG_BIN").expect("PG_BIN names the server's programs")).join("psql");
     for (number, block) in blocks.iter().enumerate() {
         let mut child = Command::new(&psql)
-            .args(["-X", "-v", "ON_ERROR_STOP=1", "-h", &db.server.host, "-p", &db.server.port.to_string(), "-U", &db.server.user, "-d", &db.name])
+            .args([
+                "-X",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                &db.server.host,
+                "-p",
+                &db.server.port.to_string(),
+                "-U",
+                &db.server.user,
+                "-d",
+                &db.name,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -55,7 +55,9 @@ fn columns() {
     for call in ["'public.requests', on_delete => 'maybe'", "'public.requests', capture => 'both'"] {
         must_refuse(&mut client, &format!("SELECT llm.attach_log({call})"), &["22023"]);
     }
-    for call in ["NULL", "'public.requests', on_delete => NULL", "'public.requests', capture => NULL", "'public.requests', backfill => NULL"] {
+    for call in
+        ["NULL", "'public.requests', on_delete => NULL", "'public.requests', capture => NULL", "'public.requests', backfill => NULL"]
+    {
         let refusal = refused(&mut client, &format!("SELECT llm.attach_log({call})"));
         assert_eq!(refusal.state, "22004", "{call}: {refusal:?}");
     }
@@ -142,20 +144,43 @@ fn relations() {
          CREATE SEQUENCE public.counter; CREATE INDEX requests_at ON public.requests (created_at);
          CREATE TYPE public.composite AS (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric)",
     );
-    for relation in ["public.v", "public.mv", "public.ft", "public.part", "temporary", "public.parent", "public.child", "public.forced", "public.counter", "public.requests_at", "public.composite"] {
+    for relation in [
+        "public.v",
+        "public.mv",
+        "public.ft",
+        "public.part",
+        "temporary",
+        "public.parent",
+        "public.child",
+        "public.forced",
+        "public.counter",
+        "public.requests_at",
+        "public.composite",
+    ] {
         must_refuse(&mut client, &format!("SELECT llm.attach_log('{relation}')"), &["42809", "0A000", "55000"]);
     }
-    let system = r#"{"created_at":"now","organization_id":"relname","api_key_id":"relname","model":"relname","cost":"relpages"}"#.replace("\"now\"", "\"'2026-01-01'::timestamptz\"");
+    let system = r#"{"created_at":"now","organization_id":"relname","api_key_id":"relname","model":"relname","cost":"relpages"}"#
+        .replace("\"now\"", "\"'2026-01-01'::timestamptz\"");
     for relation in ["pg_catalog.pg_class", "information_schema.sql_features", "llm.rollup", "llm._pending"] {
-        must_refuse(&mut client, &format!("SELECT llm.attach_log('{relation}', {})", quote(&system)), &["42809", "0A000", "42501", "55000"]);
+        must_refuse(
+            &mut client,
+            &format!("SELECT llm.attach_log('{relation}', {})", quote(&system)),
+            &["42809", "0A000", "42501", "55000"],
+        );
     }
     if text(&mut client, "SHOW server_version_num").parse::<u32>().expect("a number") >= 180_000 {
-        run(&mut client, "CREATE TABLE public.virtual (LIKE public.requests); ALTER TABLE public.virtual DROP cost; ALTER TABLE public.virtual ADD cost numeric GENERATED ALWAYS AS (input_tokens * 0.001) VIRTUAL");
+        run(
+            &mut client,
+            "CREATE TABLE public.virtual (LIKE public.requests); ALTER TABLE public.virtual DROP cost; ALTER TABLE public.virtual ADD cost numeric GENERATED ALWAYS AS (input_tokens * 0.001) VIRTUAL",
+        );
         must_refuse(&mut client, "SELECT llm.attach_log('public.virtual')", &["0A000", "42809", "42P17"]);
         let columns = format!("{{{REQUIRED},\"cost\":\"cost * 2\"}}");
         must_refuse(&mut client, &format!("SELECT llm.attach_log('public.virtual', {})", quote(&columns)), &["0A000", "42809", "42P17"]);
     }
-    run(&mut client, "CREATE TABLE public.stored (LIKE public.requests); ALTER TABLE public.stored DROP cost; ALTER TABLE public.stored ADD cost numeric GENERATED ALWAYS AS (input_tokens * 0.001) STORED");
+    run(
+        &mut client,
+        "CREATE TABLE public.stored (LIKE public.requests); ALTER TABLE public.stored DROP cost; ALTER TABLE public.stored ADD cost numeric GENERATED ALWAYS AS (input_tokens * 0.001) STORED",
+    );
     run(&mut client, "SELECT llm.attach_log('public.stored')");
 
     // A leaf of an attached log is attached already.
@@ -167,7 +192,13 @@ fn relations() {
     run(&mut client, &format!("GRANT SELECT ON public.requests TO {}", stranger.name));
     let mut other = db.connect_as(&stranger.name);
     assert_eq!(refused(&mut other, "SELECT llm.attach_log('public.requests')").state, "42501");
-    run(&mut client, &format!("GRANT USAGE ON SCHEMA llm TO {r}; GRANT EXECUTE ON FUNCTION llm.attach_log(regclass, jsonb, text, text, boolean), llm.detach_log(regclass) TO {r}", r = stranger.name));
+    run(
+        &mut client,
+        &format!(
+            "GRANT USAGE ON SCHEMA llm TO {r}; GRANT EXECUTE ON FUNCTION llm.attach_log(regclass, jsonb, text, text, boolean), llm.detach_log(regclass) TO {r}",
+            r = stranger.name
+        ),
+    );
     let before = fingerprint(&mut client);
     let refusal = refused(&mut other, "SELECT llm.attach_log('public.requests')");
     assert_eq!(refusal.state, "42501", "{refusal:?}");
@@ -184,7 +215,10 @@ fn relations() {
 fn a_long_writer_is_not_waited_for() {
     let (db, mut client) = database("lock");
     let mut writer = db.connect();
-    run(&mut writer, "BEGIN; INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, now(), 'o', 'k', 'm', 1)");
+    run(
+        &mut writer,
+        "BEGIN; INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, now(), 'o', 'k', 'm', 1)",
+    );
     let started = Instant::now();
     must_refuse(&mut client, "SELECT llm.attach_log('public.requests')", &["55P03"]);
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());

@@ -35,7 +35,8 @@ fn read(trace: &str) -> Option<Vec<Request>> {
             let mut next = || fields.next().expect("three fields");
             let at = NaiveDateTime::parse_from_str(next(), "%Y-%m-%d %H:%M:%S%.f").expect("a timestamp");
             // The server keeps microseconds, rounded.
-            let at = at.with_nanosecond(0).expect("a second") + Duration::microseconds(i64::from(at.nanosecond()).saturating_add(500) / 1000);
+            let at =
+                at.with_nanosecond(0).expect("a second") + Duration::microseconds(i64::from(at.nanosecond()).saturating_add(500) / 1000);
             Request { at, input: next().parse().expect("tokens"), output: next().parse().expect("tokens") }
         })
         .collect();
@@ -87,7 +88,15 @@ fn traces_are_counted_to_the_last_token() {
             "COPY public.log (id, created_at, organization_id, project_id, api_key_id, used_model, used_provider, prompt_tokens, completion_tokens, total_tokens, cost) FROM STDIN",
             trace,
             requests,
-            |i, r| format!("{trace}{i}\t{}\tgateway\t{trace}\tkey\tazure/gpt\tazure\t{}\t{}\t{}\t0.5\n", r.at, r.input, r.output, r.input + r.output),
+            |i, r| {
+                format!(
+                    "{trace}{i}\t{}\tgateway\t{trace}\tkey\tazure/gpt\tazure\t{}\t{}\t{}\t0.5\n",
+                    r.at,
+                    r.input,
+                    r.output,
+                    r.input + r.output
+                )
+            },
         );
         copy(
             &mut client,
@@ -141,7 +150,15 @@ fn compare(client: &mut Client, traces: &[(&str, Vec<Request>)], zone: &str, off
     let wanted: Vec<Vec<String>> = expected
         .iter()
         .map(|((date, project), c)| {
-            vec![date.clone(), project.clone(), c[0].to_string(), c[1].to_string(), c[2].to_string(), dollars(c[3]), (c[1] + c[2]).to_string()]
+            vec![
+                date.clone(),
+                project.clone(),
+                c[0].to_string(),
+                c[1].to_string(),
+                c[2].to_string(),
+                dollars(c[3]),
+                (c[1] + c[2]).to_string(),
+            ]
         })
         .collect();
     assert_eq!(got, wanted, "llm.activity, {context}");

@@ -49,7 +49,13 @@ fn backfills_folds_and_stays_out_of_the_way() {
     // Both databases, history and new rows, without a call.
     for (client, count) in [(&mut first, 480), (&mut second, 240)] {
         wait_for(client, 30, "the worker backfills", TOTAL, &count.to_string());
-        wait_for(client, 30, "the backfill is complete", "SELECT llm.analytics_activity('org', 'model', current_date - 30)->>'incompleteBefore'", "NULL");
+        wait_for(
+            client,
+            30,
+            "the backfill is complete",
+            "SELECT llm.analytics_activity('org', 'model', current_date - 30)->>'incompleteBefore'",
+            "NULL",
+        );
         insert(client, 10_000, 50);
         folded(client, count + 50);
         assert!(rows(client, "SELECT v::text FROM llm.verify() v").is_empty());
@@ -94,7 +100,13 @@ fn backfills_folds_and_stays_out_of_the_way() {
     // Off means off, without a restart; and on again.
     run(&mut admin, "ALTER SYSTEM SET llm.worker = off");
     run(&mut admin, "SELECT pg_reload_conf()");
-    wait_for(&mut admin, 10, "no worker in a database", "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE '%llm%' AND datname IS NOT NULL", "0");
+    wait_for(
+        &mut admin,
+        10,
+        "no worker in a database",
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE '%llm%' AND datname IS NOT NULL",
+        "0",
+    );
     let mut stays = 0;
     for _ in 0..10 {
         insert(&mut first, 40_000 + total, 1);
@@ -171,7 +183,13 @@ fn stops_within_a_second() {
     );
     run(&mut client, "ALTER SYSTEM SET llm.worker = on; ");
     run(&mut client, "SELECT pg_reload_conf()");
-    wait_for(&mut client, 20, "a worker is busy", "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE '%llm%' AND state = 'active' AND datname = current_database()", "t");
+    wait_for(
+        &mut client,
+        20,
+        "a worker is busy",
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE '%llm%' AND state = 'active' AND datname = current_database()",
+        "t",
+    );
     std::thread::sleep(Duration::from_millis(200)); // well into its statement
     drop(client);
     let started = Instant::now();
@@ -189,7 +207,11 @@ fn stops_within_a_second() {
     // No crash loop and no complaint on the way.
     let log = cluster.log();
     for bad in ["PANIC", "was terminated by signal", "XX000", "panicked"] {
-        assert!(!log.contains(bad), "the server's log has {bad}:\n{}", log.lines().filter(|l| l.contains(bad)).collect::<Vec<_>>().join("\n"));
+        assert!(
+            !log.contains(bad),
+            "the server's log has {bad}:\n{}",
+            log.lines().filter(|l| l.contains(bad)).collect::<Vec<_>>().join("\n")
+        );
     }
 }
 

@@ -7,8 +7,18 @@ use postgres::Client;
 
 /// Odd ones, with every day on which their offset changes; all other zones get sampled days and their changes, too.
 const ODD: [&str; 12] = [
-    "America/Havana", "Atlantic/Azores", "Asia/Beirut", "Africa/Cairo", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns",
-    "Antarctica/Troll", "Africa/Casablanca", "Pacific/Apia", "America/Scoresbysund", "America/Asuncion",
+    "America/Havana",
+    "Atlantic/Azores",
+    "Asia/Beirut",
+    "Africa/Cairo",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/St_Johns",
+    "Antarctica/Troll",
+    "Africa/Casablanca",
+    "Pacific/Apia",
+    "America/Scoresbysund",
+    "America/Asuncion",
 ];
 
 fn database() -> (Db, Client) {
@@ -43,11 +53,12 @@ fn local_days_are_those_of_the_server() {
     let (_db, mut client) = database();
     let known: Vec<String> = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned()).collect();
     let odd: Vec<&str> = ODD.to_vec();
+    client.execute("CREATE TABLE zones AS SELECT name AS zone, false AS odd FROM pg_timezone_names WHERE false", &[]).expect("zones");
     client
-        .execute("CREATE TABLE zones AS SELECT name AS zone, false AS odd FROM pg_timezone_names WHERE false", &[])
-        .expect("zones");
-    client
-        .execute("INSERT INTO zones SELECT name, name = ANY($2::text[]) FROM pg_timezone_names WHERE name = ANY($1::text[])", &[&known, &odd])
+        .execute(
+            "INSERT INTO zones SELECT name, name = ANY($2::text[]) FROM pg_timezone_names WHERE name = ANY($1::text[])",
+            &[&known, &odd],
+        )
         .expect("zones");
     let count: usize = text(&mut client, "SELECT count(*) FROM zones").parse().expect("a count");
     assert!(count > 400, "only {count} zones are known to both");
@@ -108,7 +119,10 @@ fn days_have_23_24_and_25_hours() {
 #[test]
 fn a_day_whose_start_is_no_cut_is_refused() {
     let (_db, mut client) = database();
-    run(&mut client, "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2010-05-01 12:00+00', 'org', 'k', 'm', 1)");
+    run(
+        &mut client,
+        "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2010-05-01 12:00+00', 'org', 'k', 'm', 1)",
+    );
     for (zone, day) in [("America/Caracas", "2010-05-01"), ("Asia/Pyongyang", "2016-05-01"), ("Pacific/Norfolk", "2014-05-01")] {
         for call in ["llm.analytics_activity", "llm.activity"] {
             let refusal = refused(&mut client, &format!("SELECT {call}('org', 'model', '{day}', '{day}', '{zone}')"));
@@ -118,7 +132,12 @@ fn a_day_whose_start_is_no_cut_is_refused() {
         }
     }
     // The same zones today, and old days of a zone on the hour, are fine.
-    for (zone, day) in [("America/Caracas", "2026-05-01"), ("Asia/Pyongyang", "2026-05-01"), ("Pacific/Norfolk", "2026-05-01"), ("Europe/Berlin", "2010-05-01")] {
+    for (zone, day) in [
+        ("America/Caracas", "2026-05-01"),
+        ("Asia/Pyongyang", "2026-05-01"),
+        ("Pacific/Norfolk", "2026-05-01"),
+        ("Europe/Berlin", "2010-05-01"),
+    ] {
         run(&mut client, &format!("SELECT llm.analytics_activity('org', 'model', '{day}', '{day}', '{zone}')"));
     }
 }
@@ -126,15 +145,37 @@ fn a_day_whose_start_is_no_cut_is_refused() {
 #[test]
 fn zones_are_iana_names_in_any_letter_case() {
     let (_db, mut client) = database();
-    run(&mut client, "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2026-05-01 12:00+00', 'org', 'k', 'm', 1)");
-    for bad in ["EST5", "CEST", "<+03>-3", "+02", "", " ", "UTC+3", "Europe/Berlin ", "posix/Europe/Berlin", "Mars/Base", "localtime", "../../etc/passwd", "EST5EDT,M3.2.0,M11.1.0"] {
+    run(
+        &mut client,
+        "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, '2026-05-01 12:00+00', 'org', 'k', 'm', 1)",
+    );
+    for bad in [
+        "EST5",
+        "CEST",
+        "<+03>-3",
+        "+02",
+        "",
+        " ",
+        "UTC+3",
+        "Europe/Berlin ",
+        "posix/Europe/Berlin",
+        "Mars/Base",
+        "localtime",
+        "../../etc/passwd",
+        "EST5EDT,M3.2.0,M11.1.0",
+    ] {
         for call in ["llm.analytics_activity", "llm.activity"] {
             let refusal = refused(&mut client, &format!("SELECT {call}('org', 'model', '2026-05-01', '2026-05-01', '{bad}')"));
             assert_eq!(refusal.state, "22023", "{bad:?}: {refusal:?}");
             assert!(!refusal.hint.is_empty(), "{bad:?}: {refusal:?}");
         }
     }
-    for (given, canonical) in [("europe/BERLIN", "Europe/Berlin"), ("utc", "UTC"), ("ASIA/kathmandu", "Asia/Kathmandu"), ("America/Argentina/buenos_aires", "America/Argentina/Buenos_Aires")] {
+    for (given, canonical) in [
+        ("europe/BERLIN", "Europe/Berlin"),
+        ("utc", "UTC"),
+        ("ASIA/kathmandu", "Asia/Kathmandu"),
+        ("America/Argentina/buenos_aires", "America/Argentina/Buenos_Aires"),
+    ] {
         let sql = format!("SELECT llm.analytics_activity('org', 'model', '2026-05-01', '2026-05-01', '{given}')->>'timezone'");
         assert_eq!(text(&mut client, &sql), canonical);
     }

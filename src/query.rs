@@ -1,0 +1,90 @@
+//! Running SQL and reading its rows.
+//!
+//! pgrx's `select` is read-only only while the transaction has written nothing: afterwards it takes a new snapshot, which under REPEATABLE
+//! READ is an old one. What must see one particular snapshot comes through here.
+
+use crate::error::{Error, Result};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use std::ffi::CString;
+
+/// Which state a statement sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum See {
+    /// The active snapshot: the caller's, or one that was pushed. Such a statement cannot write.
+    Active,
+    /// A new snapshot, the transaction's own changes included; such a statement can write.
+    New,
+}
+
+/// One row of a result.
+pub struct Row {
+    pub tuple: pg_sys::HeapTuple,
+    pub descriptor: pg_sys::TupleDesc,
+    /// Where values that outlive the statement are copied to.
+    outer: pg_sys::MemoryContext,
+}
+
+impl Row {
+    /// The value of a column, counted from 1; None where it is NULL. `T` is the Rust type of the column's SQL type.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: the tuple is one of the descriptor's; the value is copied out of the statement's memory.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            let type_oid = pg_sys::SPI_gettypeid(self.descriptor, column);
+            let mut outer = pgrx::PgMemoryContexts::For(self.outer);
+            outer.switch_to(|_| T::from_polymorphic_datum(datum, is_null, type_oid))
+        }
+    }
+}
+
+/// Runs a statement and calls `f` with each row it returns.
+pub fn each(sql: &str, arguments: &[DatumWithOid<'_>], see: See, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    let text = CString::new(sql).map_err(|_| Error::internal("NUL byte in a statement"))?;
+    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
+    let nulls: Vec<std::ffi::c_char> =
+        arguments.iter().map(|argument| if argument.datum().is_some() { b' ' } else { b'n' } as std::ffi::c_char).collect();
+    let mut values: Vec<pg_sys::Datum> =
+        arguments.iter().map(|argument| argument.datum().map_or(pg_sys::Datum::from(0), |datum| datum.sans_lifetime())).collect();
+    // SAFETY: the arrays have one element an argument; the rows are those of the statement, valid until the connection ends.
+    unsafe {
+        let outer = pg_sys::CurrentMemoryContext;
+        Spi::connect(|_| {
+            pg_sys::SPI_execute_with_args(
+                text.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                see == See::Active,
+                0,
+            );
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() {
+                return Ok(());
+            }
+            for at in 0..pg_sys::SPI_processed as usize {
+                if at % 4096 == 4095 {
+                    pgrx::check_for_interrupts!();
+                }
+                f(&Row { tuple: *(*table).vals.add(at), descriptor: (*table).tupdesc, outer })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The first column of the first row; None where there is no row or it is NULL.
+pub fn one<T: FromDatum>(sql: &str, arguments: &[DatumWithOid<'_>], see: See) -> Result<Option<T>> {
+    let mut value = None;
+    let mut is_first = true;
+    each(sql, arguments, see, |row| {
+        if is_first {
+            value = row.get(1);
+            is_first = false;
+        }
+        Ok(())
+    })?;
+    Ok(value)
+}
