@@ -125,7 +125,7 @@ AS $$
 DECLARE
     sealed record;
 BEGIN
-    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.leaf = llm._qualified(leaf) RETURNING s."from", s."to" INTO sealed;
+    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.leaf = llm._qualified($2) RETURNING s."from", s."to" INTO sealed;
     IF FOUND THEN
         PERFORM llm._rebuild_source(sealed."from", sealed."to", ($1).id);
     ELSE

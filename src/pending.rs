@@ -99,9 +99,10 @@ pub fn records(
     see: See,
     mut f: impl FnMut(&Record<'_>, Option<pg_sys::Datum>) -> Result<()>,
 ) -> Result<()> {
-    let mut rows: Option<RowMemory> = None;
+    // Made before the connection, whose end would free it; entered row by row, because the connection has a context of its own.
+    let mut rows = RowMemory::new();
     query::each(sql, arguments, see, |row| {
-        rows.get_or_insert_with(RowMemory::new).step();
+        let _entered = rows.enter();
         let mut values = [pg_sys::Datum::from(0); COLUMNS + 1];
         let mut nulls = [true; COLUMNS + 1];
         // SAFETY: the statement returns these columns, none of them NULL, and at most one more; texts are used within their row.
@@ -179,12 +180,31 @@ impl RowMemory {
         }
     }
 
+    /// [`RowMemory::step`], for a row that is read while another context is current.
+    pub fn enter(&mut self) -> Entered {
+        self.step();
+        // SAFETY: the context is valid while this lives.
+        Entered(unsafe { pg_sys::MemoryContextSwitchTo(self.context) })
+    }
+
     /// Before each row: what earlier rows allocated may be gone afterwards.
     pub fn step(&mut self) {
         self.rows += 1;
         if self.rows % 256 == 0 {
             // SAFETY: nothing allocated in it is used after a step.
             unsafe { pg_sys::MemoryContextReset(self.context) };
+        }
+    }
+}
+
+/// The row memory is current until this is dropped.
+pub struct Entered(pg_sys::MemoryContext);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the context that was current before, which outlives the row.
+            unsafe { pg_sys::MemoryContextSwitchTo(self.0) };
         }
     }
 }
