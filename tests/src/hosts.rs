@@ -54,3 +54,33 @@ pub const PARTITIONED_COLUMNS: &str = r#"{"created_at":"at","organization_id":"o
     "input_tokens":"tin","output_tokens":"tout","total_tokens":"tall","cost":"spend","input_cost":"price / 2",
     "is_error":"status >= 500","is_client_error":"status BETWEEN 400 AND 499","is_cached":"cache = 'True'",
     "duration_ms":"ms"}"#;
+
+/// LLM Gateway's directories.
+pub const GATEWAY_DIRECTORIES: &str = r#"
+    CREATE TABLE public.organization (id text PRIMARY KEY, name text NOT NULL, plan text NOT NULL DEFAULT 'free', status text DEFAULT 'active');
+    CREATE TABLE public."user" (id text PRIMARY KEY, name text, email text NOT NULL UNIQUE);
+    CREATE TABLE public.user_organization (user_id text NOT NULL, organization_id text NOT NULL, role text NOT NULL DEFAULT 'developer',
+        PRIMARY KEY (user_id, organization_id));
+    CREATE TABLE public.project (id text PRIMARY KEY, name text NOT NULL, organization_id text NOT NULL, status text DEFAULT 'active');
+    CREATE TABLE public.api_key (id text PRIMARY KEY, description text, project_id text NOT NULL, status text DEFAULT 'active', created_by text);
+    CREATE INDEX ON public.user_organization (organization_id); CREATE INDEX ON public.project (organization_id);
+    CREATE INDEX ON public.api_key (project_id); CREATE INDEX ON public.api_key (created_by)"#;
+
+pub const ATTACH_GATEWAY_DIRECTORIES: &str = r#"
+    SELECT llm.attach_directory('organization', 'public.organization'), llm.attach_directory('user', 'public."user"'),
+        llm.attach_directory('membership', 'public.user_organization'), llm.attach_directory('project', 'public.project'),
+        llm.attach_directory('api_key', 'public.api_key')"#;
+
+/// LiteLLM's directories.
+pub const LITELLM_DIRECTORIES: &str = r#"
+    CREATE TABLE public."LiteLLM_OrganizationTable" (organization_id text PRIMARY KEY, organization_alias text);
+    CREATE TABLE public."LiteLLM_TeamTable" (team_id text PRIMARY KEY, team_alias text, organization_id text);
+    CREATE TABLE public."LiteLLM_VerificationToken" (token text PRIMARY KEY, key_alias text, key_name text, team_id text, user_id text);
+    CREATE TABLE public."LiteLLM_UserTable" (user_id text PRIMARY KEY, user_alias text, user_email text, user_role text);
+    CREATE TABLE public."LiteLLM_OrganizationMembership" (user_id text NOT NULL, organization_id text NOT NULL, user_role text,
+        PRIMARY KEY (user_id, organization_id))"#;
+
+pub const ATTACH_LITELLM_DIRECTORIES: &str = r#"
+    SELECT llm.attach_directory('organization', 'public."LiteLLM_OrganizationTable"'), llm.attach_directory('project', 'public."LiteLLM_TeamTable"'),
+        llm.attach_directory('api_key', 'public."LiteLLM_VerificationToken"'), llm.attach_directory('user', 'public."LiteLLM_UserTable"'),
+        llm.attach_directory('membership', 'public."LiteLLM_OrganizationMembership"')"#;

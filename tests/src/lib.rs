@@ -9,3 +9,4 @@ pub mod model;
 pub mod ops;
 pub mod oracle;
 pub mod rng;
+pub mod world;
