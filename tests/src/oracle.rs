@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub const ZONES: [&str; 3] = ["Asia/Kolkata", "Asia/Kathmandu", "America/New_York"];
 
 /// (name in the request, key over `o`, is somebody's)
-const GROUPS: [(&str, &str, bool); 8] = [
+pub const GROUPS: [(&str, &str, bool); 8] = [
     ("model", "canonical", false),
     ("mapping", "shown_mapping", false),
     ("provider", "provider", false),
@@ -117,7 +117,7 @@ pub const M: [&str; 10] = [
     "cacheCount",
     "cacheRate",
 ];
-const MEASURES: &str = "trim_scale(coalesce(sum(cost), 0))::text, count(*)::text, coalesce(sum(tin), 0)::text, coalesce(sum(tout), 0)::text, coalesce(sum(tall), 0)::text,
+pub const MEASURES: &str = "trim_scale(coalesce(sum(cost), 0))::text, count(*)::text, coalesce(sum(tin), 0)::text, coalesce(sum(tout), 0)::text, coalesce(sum(tall), 0)::text,
     (count(*) FILTER (WHERE error))::text, (count(*) FILTER (WHERE client_error))::text,
     trim_scale(coalesce(round(100.0 * count(*) FILTER (WHERE error) / nullif(count(*) - count(*) FILTER (WHERE client_error), 0), 4), 0))::text,
     (count(*) FILTER (WHERE cached))::text, trim_scale(coalesce(round(100.0 * count(*) FILTER (WHERE cached) / nullif(count(*), 0), 4), 0))::text";

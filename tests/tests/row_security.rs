@@ -13,7 +13,7 @@ const SUMS: &str = "SELECT organization_id, api_key_id, sum(requests), trim_scal
 /// The same from the log.
 fn allowed(client: &mut Client, user: &str) -> Vec<Vec<String>> {
     let sql = format!(
-        "SELECT organization_id, api_key_id, count(*), trim_scale(sum(cost::numeric)) FROM {} v GROUP BY 1, 2 ORDER BY 1 COLLATE \"C\", 2 COLLATE \"C\"",
+        "SELECT organization_id, api_key_id, count(*), trim_scale(sum(cost::numeric)) FROM {} v GROUP BY 1, 2 ORDER BY organization_id COLLATE \"C\", api_key_id COLLATE \"C\"",
         visible(user)
     );
     rows(client, &sql)
@@ -146,7 +146,7 @@ fn closed_by_default() {
         assert!(rows(&mut world.client, unprotected).is_empty(), "{:?}", rows(&mut world.client, unprotected));
         let service = world.role("service");
         run(&mut world.client, &format!("SELECT llm.bind_role({}, all_organizations => true)", quote(&service)));
-        let all = "SELECT organization_id, api_key_id, count(*), trim_scale(sum(cost::numeric)) FROM public.log GROUP BY 1, 2 ORDER BY 1 COLLATE \"C\", 2 COLLATE \"C\"";
+        let all = "SELECT organization_id, api_key_id, count(*), trim_scale(sum(cost::numeric)) FROM public.log GROUP BY 1, 2 ORDER BY organization_id COLLATE \"C\", api_key_id COLLATE \"C\"";
         let wanted = rows(&mut world.client, all);
         assert_eq!(world.caller(&service, None).rows(SUMS), wanted, "a role bound to all organizations");
         assert_eq!(world.superuser().rows(SUMS), wanted, "a superuser");
