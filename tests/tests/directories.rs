@@ -25,7 +25,7 @@ fn entries(client: &mut Client, org: &str, group: &str) -> Vec<String> {
 }
 
 fn usage(client: &mut Client, columns: &str, filter: &str) -> Vec<String> {
-    let sql = format!("SELECT DISTINCT concat_ws('|', {columns}) FROM llm.usage WHERE {filter} ORDER BY 1");
+    let sql = format!("SELECT concat_ws('|', {columns}) FROM llm.usage WHERE {filter} GROUP BY 1 HAVING sum(requests) <> 0 ORDER BY 1");
     rows(client, &sql).into_iter().map(|mut row| row.remove(0)).collect()
 }
 
@@ -384,8 +384,8 @@ fn aliases_of_models() {
 fn triggers(client: &mut Client) -> String {
     text(
         client,
-        "SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = 'llm'::regnamespace
-            AND t.tgrelid IN ('public.organization'::regclass, 'public.\"user\"', 'public.user_organization', 'public.project', 'public.api_key')",
+        "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+         WHERE p.pronamespace = 'llm'::regnamespace AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'log'",
     )
 }
 

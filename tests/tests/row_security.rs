@@ -251,7 +251,7 @@ fn by_every_way_of_asking() {
             if let Ok(mut reader) = client.copy_out(&format!("COPY {table} TO STDOUT")) {
                 reader.read_to_string(&mut all).expect("text");
             }
-            assert!(!all.contains("rival") && !(user == "dev" && all.contains("acme_ko")), "{user}: COPY {table}");
+            assert!(!(all.contains("rival") || user == "dev" && all.contains("acme_ko")), "{user}: COPY {table}");
         }
         let plan = rows(&mut client, &format!("EXPLAIN (ANALYZE, VERBOSE) {SUMS}")).concat().join("\n");
         assert!(!plan.contains("rival") && plan.contains("actual"), "{user}:\n{plan}");
@@ -378,7 +378,7 @@ fn leaky_functions_see_nothing_else() {
                         let refusal = llm_analytics_tests::db::refusal(&error);
                         assert_eq!(refusal.state, "22P02", "{sql}: {refusal:?}");
                         let colleague = ["_ko", "_ka", "_kd2", "_kn"].iter().any(|key| refusal.message.contains(key));
-                        assert!(!refusal.message.contains("rival") && !(user == "dev" && colleague), "{user}: {refusal:?}");
+                        assert!(!(refusal.message.contains("rival") || user == "dev" && colleague), "{user}: {refusal:?}");
                     }
                 }
             }
