@@ -3,7 +3,7 @@
 
 CREATE FUNCTION llm._capture() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture';
-COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a statement changed to llm._pending. Arguments: source, version, root or part';
+COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a statement changed to llm._pending. Arguments: source, version, root, part or moved';
 
 CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
     RETURNS SETOF llm._pending
@@ -80,6 +80,11 @@ BEGIN
     IF capture = 'row' AND role = 'root' THEN
         EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s', relation, call);
         EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER llm_capture_row', relation);
+    END IF;
+    -- Says so where a MERGE moves rows to another partition (src/moved.rs).
+    IF role = 'root' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p') THEN
+        EXECUTE format('CREATE TRIGGER llm_capture_moved AFTER DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture(%L, %L, %L)',
+                       relation, source, version, 'moved');
     END IF;
     -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.
     FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid = 'llm._capture()'::regprocedure AND tgparentid = 0 LOOP
