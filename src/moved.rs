@@ -8,6 +8,11 @@ use crate::error::{Error, Result};
 use pgrx::prelude::*;
 use std::cell::Cell;
 
+unsafe extern "C-unwind" {
+    /// utils/datum.h, which pgrx has no binding of: compares bytes, raises no error.
+    fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: std::ffi::c_int) -> bool;
+}
+
 /// A row that the running statement moved; one of a statement's is enough.
 #[derive(Clone, Copy)]
 struct Moved {
@@ -98,7 +103,7 @@ unsafe fn holds(table: *mut pg_sys::Tuplestorestate, wanted: *mut pg_sys::TupleT
                 let (a, b) = (*(*slot).tts_isnull.add(at), *(*wanted).tts_isnull.add(at));
                 a == b
                     && (a
-                        || pg_sys::datumIsEqual(
+                        || datumIsEqual(
                             *(*slot).tts_values.add(at),
                             *(*wanted).tts_values.add(at),
                             attribute.attbyval,
