@@ -62,26 +62,54 @@ pub extern "C" fn pg_finfo_llm_capture() -> &'static pg_sys::Pg_finfo_record {
     &RECORD
 }
 
-/// `llm._capture()`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_llm_capture_row() -> &'static pg_sys::Pg_finfo_record {
+    pg_finfo_llm_capture()
+}
+
+/// `llm._capture()`: statement triggers.
 ///
 /// # Safety
 /// Called by PostgreSQL's trigger manager.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn llm_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        raise_or(trigger_data(fcinfo, false).and_then(|data| capture(data)));
+        pg_sys::Datum::from(0)
+    }
+}
+
+/// `llm._capture_row()`: row triggers.
+///
+/// # Safety
+/// Called by PostgreSQL's trigger manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn llm_capture_row(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as the caller promises. The result of an AFTER trigger is ignored.
+    unsafe {
+        raise_or(trigger_data(fcinfo, true).and_then(|data| capture(data)));
+        pg_sys::Datum::from(0)
+    }
+}
+
+unsafe fn trigger_data<'t>(fcinfo: pg_sys::FunctionCallInfo, by_row: bool) -> Result<&'t pg_sys::TriggerData> {
     // SAFETY: the context of a function that is called as a trigger is a TriggerData.
     unsafe {
         let context = (*fcinfo).context;
+        let wrong = |message| Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, message));
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            raise_or::<()>(Err(Error::new(
-                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                "llm._capture() is a trigger function",
-            )));
+            return wrong("llm._capture() is a trigger function");
         }
         let data = &*context.cast::<pg_sys::TriggerData>();
-        raise_or(capture(data));
-        // A row trigger's result is ignored after the fact; NULL is what statement triggers return.
-        pg_sys::Datum::from(0)
+        let is_after = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+        let is_truncate = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+        if (data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0) != by_row || is_after == is_truncate {
+            return wrong("llm._capture() is not made for this kind of trigger");
+        }
+        Ok(data)
     }
 }
 
@@ -102,7 +130,8 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
         if operation != pg_sys::TRIGGER_EVENT_TRUNCATE && !by_row && !has_rows(data) {
             return Ok(());
         }
-        let plan = plan(relation, source, version, role == Role::Root || by_row)?;
+        // Anybody may make a row trigger with this function on a table of their own, so there it must lie in the tree.
+        let plan = plan(relation, source, version, role == Role::Root && !by_row)?;
         if !plan.in_tree {
             return Ok(());
         }
