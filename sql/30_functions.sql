@@ -65,8 +65,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('permission denied for schema %I', parts[1]),
             HINT = 'Name a schema in which you may create tables.';
     END IF;
-    IF length(parts[2]) > 50 THEN
-        RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'invalid name for a request log', HINT = 'Use at most 50 characters: partitions add _default or _YYYY_MM.';
+    IF octet_length(parts[2]) > 55 THEN
+        RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'name of a request log is too long', HINT = 'Use at most 55 bytes: its partitions add _default or _YYYY_MM.';
     END IF;
     log := format('%I.%I', parts[1], parts[2]);
     EXECUTE format($sql$

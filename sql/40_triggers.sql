@@ -3,7 +3,12 @@
 
 CREATE FUNCTION llm._capture() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture';
-COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a statement changed to llm._pending. Arguments: source, version, root or part';
+COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a statement changed to llm._pending. Arguments: source, version, root, part or moved';
+
+CREATE FUNCTION llm._capture_row() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture_row';
+COMMENT ON FUNCTION llm._capture_row() IS
+    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because PostgreSQL copies row triggers to new partitions with their maker''s rights; on a table outside the tree of a log it counts nothing';
 
 CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
     RETURNS SETOF llm._pending
@@ -78,11 +83,17 @@ BEGIN
     -- Row triggers of a partitioned table are cloned to its partitions by PostgreSQL, so only the root gets one. ENABLE REPLICA: it
     -- fires for rows a replication worker applies, where statement triggers do not, and only there.
     IF capture = 'row' AND role = 'root' THEN
-        EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s', relation, call);
+        EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                       relation, source, version, role);
         EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER llm_capture_row', relation);
     END IF;
+    -- Says so where a MERGE moves rows to another partition (src/moved.rs).
+    IF role = 'root' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p') THEN
+        EXECUTE format('CREATE TRIGGER llm_capture_moved AFTER DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                       relation, source, version, 'moved');
+    END IF;
     -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.
-    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid = 'llm._capture()'::regprocedure AND tgparentid = 0 LOOP
+    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0 LOOP
         EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION llm_analytics', name, relation);
     END LOOP;
 END
@@ -95,7 +106,7 @@ AS $$
 DECLARE
     name text;
 BEGIN
-    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid = 'llm._capture()'::regprocedure AND tgparentid = 0 LOOP
+    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0 LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
     END LOOP;
 END

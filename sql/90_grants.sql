@@ -17,6 +17,8 @@ $$;
 
 -- Definitions of the buckets and of the canonical name: facts about no one.
 GRANT EXECUTE ON FUNCTION llm.bucket(timestamptz), llm.canonical_model(text) TO PUBLIC;
+-- Checks where it runs.
+GRANT EXECUTE ON FUNCTION llm._capture_row() TO PUBLIC;
 -- They check who asks.
 GRANT EXECUTE ON FUNCTION
     llm.analytics_activity(text, text, date, date, text, text, text, text, int),

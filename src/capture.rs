@@ -7,9 +7,10 @@
 
 use crate::error::{Error, Result, raise_or};
 use crate::guc::{ON_DELETE, OnDelete};
+use crate::moved;
 use crate::pending::{self, RowMemory};
 use crate::query::{self, See};
-use crate::rights::{ActingAs, LatestSnapshot};
+use crate::rights::{ActingAs, Snapshot};
 use crate::source::mapping::Mapping;
 use crate::source::reading::{Place, Reading};
 use llm_analytics_core::delta::{Deltas, Kind, Row};
@@ -61,40 +62,76 @@ pub extern "C" fn pg_finfo_llm_capture() -> &'static pg_sys::Pg_finfo_record {
     &RECORD
 }
 
-/// `llm._capture()`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_llm_capture_row() -> &'static pg_sys::Pg_finfo_record {
+    pg_finfo_llm_capture()
+}
+
+/// `llm._capture()`: statement triggers.
 ///
 /// # Safety
 /// Called by PostgreSQL's trigger manager.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn llm_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        raise_or(trigger_data(fcinfo, false).and_then(|data| capture(data)));
+        pg_sys::Datum::from(0)
+    }
+}
+
+/// `llm._capture_row()`: row triggers.
+///
+/// # Safety
+/// Called by PostgreSQL's trigger manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn llm_capture_row(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as the caller promises. The result of an AFTER trigger is ignored.
+    unsafe {
+        raise_or(trigger_data(fcinfo, true).and_then(|data| capture(data)));
+        pg_sys::Datum::from(0)
+    }
+}
+
+unsafe fn trigger_data<'t>(fcinfo: pg_sys::FunctionCallInfo, by_row: bool) -> Result<&'t pg_sys::TriggerData> {
     // SAFETY: the context of a function that is called as a trigger is a TriggerData.
     unsafe {
         let context = (*fcinfo).context;
+        let wrong = |message| Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, message));
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            raise_or::<()>(Err(Error::new(
-                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                "llm._capture() is a trigger function",
-            )));
+            return wrong("llm._capture() is a trigger function");
         }
         let data = &*context.cast::<pg_sys::TriggerData>();
-        raise_or(capture(data));
-        // A row trigger's result is ignored after the fact; NULL is what statement triggers return.
-        pg_sys::Datum::from(0)
+        let is_after = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+        let is_truncate = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+        if (data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0) != by_row || is_after == is_truncate {
+            return wrong("llm._capture() is not made for this kind of trigger");
+        }
+        Ok(data)
     }
 }
 
 unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
     // SAFETY: `data` describes the statement that fired us; its relation is open and locked.
     unsafe {
-        let (source, version, is_root) = arguments(data)?;
+        let (source, version, role) = arguments(data)?;
         let relation = data.tg_relation;
         let by_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
         let operation = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+        if role == Role::Moved {
+            moved::note(data, source);
+            return Ok(());
+        }
+        if operation == pg_sys::TRIGGER_EVENT_UPDATE && !by_row {
+            moved::check(data, source)?;
+        }
         if operation != pg_sys::TRIGGER_EVENT_TRUNCATE && !by_row && !has_rows(data) {
             return Ok(());
         }
-        let plan = plan(relation, source, version, is_root || by_row)?;
+        // Anybody may make a row trigger with this function on a table of their own, so there it must lie in the tree.
+        let plan = plan(relation, source, version, role == Role::Root && !by_row)?;
         if !plan.in_tree {
             return Ok(());
         }
@@ -105,7 +142,7 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
                 return Ok(());
             }
             // It removes every row that is committed, seen by this transaction's snapshot or not.
-            let _latest = LatestSnapshot::push();
+            let _latest = Snapshot::latest();
             return crate::source::log::take(source, (*relation).rd_id, deleted, sign);
         }
         let mut changes = Changes::new(source, relation, &plan);
@@ -130,17 +167,33 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
     }
 }
 
-/// Source, version, and whether the trigger is the root's.
-unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, i32, bool)> {
+/// What a trigger is for, its third argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// On the table that was attached.
+    Root,
+    /// On a table of its tree.
+    Part,
+    /// Looks out for rows that leave a partition.
+    Moved,
+}
+
+/// Source, version, role.
+unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, i32, Role)> {
     // SAFETY: tgargs holds tgnargs NUL-terminated texts.
     unsafe {
         let trigger = &*data.tg_trigger;
         let text = |at: usize| CStr::from_ptr(*trigger.tgargs.add(at)).to_str().unwrap_or_default();
         let number = |at: usize| text(at).parse::<i32>().ok();
-        if trigger.tgnargs == 3 {
-            if let (Some(source), Some(version)) = (number(0), number(1)) {
-                return Ok((source, version, text(2) == "root"));
-            }
+        if trigger.tgnargs == 3
+            && let (Some(source), Some(version)) = (number(0), number(1))
+        {
+            let role = match text(2) {
+                "root" => Role::Root,
+                "moved" => Role::Moved,
+                _ => Role::Part,
+            };
+            return Ok((source, version, role));
         }
         Err(Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "llm._capture() has the wrong arguments")
             .hint("Its triggers are made by llm.attach_log(), not by hand."))
@@ -184,7 +237,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
     // SAFETY: `relation` is open.
     let (oid, owner) = unsafe { ((*relation).rd_id, (*(*relation).rd_rel).relowner) };
     let found = {
-        let _latest = LatestSnapshot::push();
+        let _latest = Snapshot::latest();
         let _rights = ActingAs::extension_owner()?;
         let mut found = (None, None, None);
         query::each(include_str!("../sql/query/capture_plan.sql"), &[source.into(), oid.into()], See::Active, |row| {

@@ -11,6 +11,7 @@ mod capture;
 mod error;
 mod fold;
 mod guc;
+mod moved;
 mod pending;
 mod query;
 mod read;

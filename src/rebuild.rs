@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::pending::{self, Record};
 use crate::query::{self, See};
-use crate::rights::LatestSnapshot;
+use crate::rights::Snapshot;
 use crate::rollup;
 use crate::source::log::{self, Filter};
 use llm_analytics_core::bucket::{self, Micros};
@@ -42,7 +42,8 @@ pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     rollup::lock()?;
     let mut work = Work::default();
     {
-        let _snapshot = LatestSnapshot::push();
+        // Under REPEATABLE READ the transaction's: then what others folded since raises 40001 when it is written.
+        let _snapshot = Snapshot::of_statement();
         work.read(range)?;
     }
     let fallen = match loss {

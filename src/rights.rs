@@ -79,21 +79,32 @@ pub fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
     }
 }
 
-/// The newest committed state (and our own changes) as the active snapshot, whatever the transaction's isolation level.
-pub struct LatestSnapshot;
+/// A snapshot of our own as the active one.
+pub struct Snapshot;
 
-impl LatestSnapshot {
-    pub fn push() -> LatestSnapshot {
+impl Snapshot {
+    /// The newest committed state (and our own changes), whatever the transaction's isolation level.
+    pub fn latest() -> Snapshot {
         // SAFETY: popped in drop, or by the abort.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-        LatestSnapshot
+        Snapshot
+    }
+
+    /// What the transaction's next statement would see: the newest state under READ COMMITTED, else the transaction's own snapshot.
+    pub fn of_statement() -> Snapshot {
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        Snapshot
     }
 }
 
-impl Drop for LatestSnapshot {
+impl Drop for Snapshot {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: the snapshot `push` made is on top: scopes nest.
+            // SAFETY: the snapshot that was pushed is on top: scopes nest.
             unsafe { pg_sys::PopActiveSnapshot() };
         }
     }

@@ -2,8 +2,8 @@
 -- still lies under a root of that source.
 SELECT s.columns,
        s.on_delete = 'keep',
-       EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a
-               JOIN llm._trigger t ON t.relation = a.relid
-               WHERE t.source = $1 AND t.role = 'root')
+       EXISTS (SELECT FROM llm._trigger t
+               WHERE t.source = $1 AND t.role = 'root'
+                 AND (t.relation = $2 OR t.relation IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a)))
 FROM llm.source s
 WHERE s.id = $1

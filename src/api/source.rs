@@ -52,7 +52,7 @@ fn llm_check_mapping(source: i32, relation: pg_sys::Oid) -> std::result::Result<
 #[pg_extern(sql = false)]
 fn llm_take(source: i32, relation: pg_sys::Oid, kind: i16, sign: i32) -> std::result::Result<(), ErrorReport> {
     let kind = if kind == Kind::Kept as i16 { Kind::Kept } else { Kind::Detail };
-    let _latest = crate::rights::LatestSnapshot::push();
+    let _latest = crate::rights::Snapshot::latest();
     Ok(log::take(source, relation, kind, sign.into())?)
 }
 

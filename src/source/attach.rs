@@ -55,7 +55,7 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
         let source = client.update(include_str!("../../sql/query/attach_source.sql"), None, &arguments)?.first().get::<i32>(1)?;
         let source = source.ok_or_else(|| Error::internal("no source"))?;
         client.update(include_str!("../../sql/query/attach_install.sql"), None, &[relation.into(), source.into()])?;
-        client.update(include_str!("../../sql/query/attach_unseal.sql"), None, &[source.into(), relation.into()])?;
+        client.update(include_str!("../../sql/query/attach_unseal.sql"), None, &[source.into(), relation.into(), options.backfill.into()])?;
         if !options.backfill {
             client.update(
                 include_str!("../../sql/query/attach_without_history.sql"),

@@ -116,7 +116,20 @@ unsafe fn single_expression(statements: *mut pg_sys::List) -> Option<*mut pg_sys
             return None;
         }
         let target = &*pg_sys::list_nth(select.targetList, 0).cast::<pg_sys::ResTarget>();
-        (target.name.is_null() && !target.val.is_null()).then_some(target.val)
+        (target.name.is_null() && !target.val.is_null() && !is_star(target.val)).then_some(target.val)
+    }
+}
+
+/// A bare `*`: PostgreSQL expands it in a target list before it transforms expressions, which take every column reference to begin with
+/// a name.
+unsafe fn is_star(node: *const pg_sys::Node) -> bool {
+    // SAFETY: `node` comes from the raw parser; the tag is looked at before the cast.
+    unsafe {
+        if (*node).type_ != pg_sys::NodeTag::T_ColumnRef {
+            return false;
+        }
+        let fields = (*node.cast::<pg_sys::ColumnRef>()).fields;
+        length(fields) > 0 && (*pg_sys::list_nth(fields, 0).cast::<pg_sys::Node>()).type_ == pg_sys::NodeTag::T_A_Star
     }
 }
 

@@ -129,11 +129,11 @@ fn survives_errors_and_crashes() {
     wait_for(&mut client, 20, "the worker backfills", TOTAL, "48");
 
     // The fold fails, says so, and recovers by itself once it can.
-    run(&mut client, "ALTER TABLE llm.rollup RENAME TO elsewhere");
+    run(&mut client, "ALTER TABLE llm._rollup_detail RENAME TO elsewhere");
     insert(&mut client, 1_000, 5);
     wait_for(&mut client, 30, "the error is shown", "SELECT count(*) > 0 FROM llm.status s WHERE s::text LIKE '%42P01%'", "t");
     assert_ne!(text(&mut client, PENDING), "0");
-    run(&mut client, "ALTER TABLE llm.elsewhere RENAME TO rollup");
+    run(&mut client, "ALTER TABLE llm.elsewhere RENAME TO _rollup_detail");
     wait_for(&mut client, 90, "the worker recovers from an error", PENDING, "0");
     folded(&mut client, 53);
 

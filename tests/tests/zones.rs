@@ -68,10 +68,18 @@ fn local_days_are_those_of_the_server() {
     run(&mut client, ROWS);
     run(&mut client, "SELECT llm.fold()");
 
+    // AT TIME ZONE takes these four for abbreviations, an offset all year round; as names of zones they have summer time. Their days are
+    // those of a zone that has had the same rules since before 2018.
+    run(
+        &mut client,
+        "CREATE TABLE same AS SELECT zone, coalesce(s.other, zone) AS rules FROM zones LEFT JOIN
+            (VALUES ('CET', 'Europe/Brussels'), ('MET', 'Europe/Brussels'), ('EET', 'Europe/Athens'), ('WET', 'Europe/Lisbon')) s (name, other)
+            ON name = zone",
+    );
     // The day of an instant, where a clock set back over midnight makes dates go back: the latest date reached by then.
     run(
         &mut client,
-        "CREATE TABLE expected AS SELECT zone, max((t AT TIME ZONE zone)::date) OVER (PARTITION BY zone ORDER BY t) AS day FROM instants;
+        "CREATE TABLE expected AS SELECT zone, max((t AT TIME ZONE rules)::date) OVER (PARTITION BY zone ORDER BY t) AS day FROM instants JOIN same USING (zone);
          CREATE INDEX ON expected (zone)",
     );
     let sql = "WITH a AS (

@@ -52,7 +52,7 @@ SELECT 1 AS attached FROM llm.attach_log('log');
 -- every table of the tree has the triggers, each depends on the extension
 SELECT c.relname, count(*) > 0 AS has_triggers, bool_and(EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid
     AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x')) AS depend
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'partition_statements'::regnamespace AND NOT tgisinternal GROUP BY 1 ORDER BY 1;
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'partition_statements'::regnamespace AND NOT tgisinternal AND tgparentid = 0 GROUP BY 1 ORDER BY 1;
 
 -- INSERT
 INSERT INTO log SELECT i, '2026-01-30 17:15Z'::timestamptz + i * interval '10 hours', 'org', 'p' || i % 3, 'k' || i % 2, 'openai/gpt-5', i, i / 100.0
@@ -105,6 +105,26 @@ UPDATE log SET note = 'x';
 UPDATE log_feb SET note = 'y';
 UPDATE log_feb_rest SET note = 'z', cost = cost;
 SELECT count(*) AS pending FROM llm._pending;
+
+-- MERGE: counted where rows stay in their partition; refused where they would move, since no trigger is shown such rows
+MERGE INTO log t USING (VALUES (41), (42), (500)) s (id) ON t.id = s.id
+    WHEN MATCHED THEN UPDATE SET cost = cost * 2
+    WHEN NOT MATCHED THEN INSERT VALUES (s.id, '2026-05-05', 'org', 'p1', 'k1', 'openai/gpt-5', 1, 0.5);
+SELECT * FROM proof('merge');
+MERGE INTO log t USING (VALUES (41)) s (id) ON t.id = s.id WHEN MATCHED THEN UPDATE SET created_at = '2026-05-05';
+MERGE INTO log t USING (VALUES (41), (501)) s (id) ON t.id = s.id
+    WHEN MATCHED THEN UPDATE SET created_at = '2026-05-05'
+    WHEN NOT MATCHED THEN INSERT VALUES (s.id, '2026-01-05', 'org', 'p1', 'k1', 'openai/gpt-5', 1, 0.5);
+MERGE INTO log_feb t USING (VALUES ('p1')) s (p) ON t.project_id = s.p AND t.id % 7 = 0 WHEN MATCHED THEN UPDATE SET project_id = 'p2';
+-- and nothing of the refusal is left behind for a statement after it
+BEGIN;
+SAVEPOINT s;
+MERGE INTO log t USING (VALUES (41)) s (id) ON t.id = s.id WHEN MATCHED THEN UPDATE SET created_at = '2026-05-05';
+ROLLBACK TO s;
+UPDATE log SET cost = cost + 1 WHERE id = 41;
+UPDATE log SET created_at = '2026-05-05' WHERE id = 41;
+COMMIT;
+SELECT * FROM proof('after refused merges');
 
 -- DELETE: kept
 WITH d AS (DELETE FROM log WHERE id % 10 = 1 RETURNING *) INSERT INTO gone SELECT * FROM d;

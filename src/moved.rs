@@ -1,0 +1,117 @@
+//! Rows that a MERGE moves to another partition.
+//!
+//! PostgreSQL (15 to 18, `ExecDeleteEpilogue`) shows rows that an UPDATE moves in UPDATE's transition tables, but those that a MERGE moves
+//! in the tables of DELETE and INSERT, whose triggers fire only where the MERGE has such actions. So they cannot be counted, and the
+//! statement fails rather than lose them. Both are told apart by a moved row: only UPDATE's old table holds it.
+
+use crate::error::{Error, Result};
+use pgrx::prelude::*;
+use std::cell::Cell;
+
+unsafe extern "C-unwind" {
+    /// utils/datum.h, which pgrx has no binding of: compares bytes, raises no error.
+    fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: std::ffi::c_int) -> bool;
+}
+
+/// A row that the running statement moved; one of a statement's is enough.
+#[derive(Clone, Copy)]
+struct Moved {
+    source: i32,
+    /// The (sub)transaction that moved it; where that has ended, there is nothing to be checked and the rest is not valid any more.
+    xid: pg_sys::TransactionId,
+    leaf: pg_sys::Oid,
+    tuple: pg_sys::HeapTuple,
+}
+
+thread_local! {
+    static MOVED: Cell<Option<Moved>> = const { Cell::new(None) };
+}
+
+fn pending() -> Option<Moved> {
+    // SAFETY: a lookup in the state of our own transaction.
+    MOVED.get().filter(|moved| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(moved.xid) })
+}
+
+/// After a row left a partition: remembers it if it was moved, not deleted. Row events fire before those of their statement.
+///
+/// # Safety
+/// `data` is that of an AFTER DELETE row trigger.
+pub unsafe fn note(data: &pg_sys::TriggerData, source: i32) {
+    // SAFETY: as the caller promises; the copy lives as long as the transaction.
+    unsafe {
+        if !is_moved(&(*(*data.tg_trigtuple).t_data).t_ctid) || pending().is_some_and(|moved| moved.source == source) {
+            return;
+        }
+        let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+        let tuple = pg_sys::heap_copytuple(data.tg_trigtuple);
+        pg_sys::MemoryContextSwitchTo(previous);
+        MOVED.set(Some(Moved { source, xid: pg_sys::GetCurrentTransactionId(), leaf: (*data.tg_relation).rd_id, tuple }));
+    }
+}
+
+/// `ItemPointerIndicatesMovedPartitions` of storage/itemptr.h.
+fn is_moved(ctid: &pg_sys::ItemPointerData) -> bool {
+    const MOVED_PARTITIONS_OFFSET: u16 = 0xfffd;
+    ctid.ip_posid == MOVED_PARTITIONS_OFFSET && ctid.ip_blkid.bi_hi == 0xffff && ctid.ip_blkid.bi_lo == 0xffff
+}
+
+/// After an UPDATE, or the UPDATEs of a MERGE: 0A000 where a row was moved that the old table does not hold.
+///
+/// # Safety
+/// `data` is that of an AFTER UPDATE statement trigger.
+pub unsafe fn check(data: &pg_sys::TriggerData, source: i32) -> Result<()> {
+    let Some(moved) = pending().filter(|moved| moved.source == source) else { return Ok(()) };
+    MOVED.set(None);
+    // SAFETY: the statement holds its locks on both relations; slots and conversion are freed here, or with the statement's memory.
+    let is_held = unsafe {
+        let leaf = pg_sys::table_open(moved.leaf, pg_sys::NoLock as i32);
+        let root = (*data.tg_relation).rd_att;
+        let map = pg_sys::convert_tuples_by_name((*leaf).rd_att, root);
+        let tuple = if map.is_null() { moved.tuple } else { pg_sys::execute_attr_map_tuple(moved.tuple, map) };
+        let wanted = pg_sys::MakeSingleTupleTableSlot(root, &pg_sys::TTSOpsHeapTuple);
+        pg_sys::ExecStoreHeapTuple(tuple, wanted, false);
+        pg_sys::slot_getsomeattrs_int(wanted, (*root).natts);
+        let is_held = holds(data.tg_oldtable, wanted);
+        pg_sys::ExecDropSingleTupleTableSlot(wanted);
+        pg_sys::table_close(leaf, pg_sys::NoLock as i32);
+        is_held
+    };
+    if is_held {
+        return Ok(());
+    }
+    Err(Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "MERGE cannot move rows of an attached request log to another partition")
+        .detail("PostgreSQL does not show these rows to the triggers that count them.")
+        .hint("Move them with UPDATE, or with DELETE and INSERT after SET LOCAL llm.on_delete = 'subtract'."))
+}
+
+/// Whether a transition table holds a row, compared byte by byte.
+unsafe fn holds(table: *mut pg_sys::Tuplestorestate, wanted: *mut pg_sys::TupleTableSlot) -> bool {
+    if table.is_null() {
+        return false;
+    }
+    // SAFETY: both slots have the same descriptor and all attributes deformed; the table's first read pointer is ours, rewound.
+    unsafe {
+        let descriptor = (*wanted).tts_tupleDescriptor;
+        let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple);
+        pg_sys::tuplestore_select_read_pointer(table, 0);
+        pg_sys::tuplestore_rescan(table);
+        let attributes = pgrx::PgTupleDesc::from_pg_copy(descriptor);
+        let mut is_held = false;
+        while !is_held && pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+            pg_sys::slot_getsomeattrs_int(slot, (*descriptor).natts);
+            is_held = attributes.iter().enumerate().all(|(at, attribute)| {
+                let (a, b) = (*(*slot).tts_isnull.add(at), *(*wanted).tts_isnull.add(at));
+                a == b
+                    && (a
+                        || datumIsEqual(
+                            *(*slot).tts_values.add(at),
+                            *(*wanted).tts_values.add(at),
+                            attribute.attbyval,
+                            attribute.attlen.into(),
+                        ))
+            });
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        is_held
+    }
+}
