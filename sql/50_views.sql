@@ -3,13 +3,13 @@
 CREATE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.bucket,
        u.organization_id,
-       coalesce(o.name, u.organization_id) AS organization,
+       coalesce(o.label, u.organization_id) AS organization,
        nullif(u.project_id, '') AS project_id,
-       coalesce(p.name, nullif(u.project_id, ''), 'Unattributed') AS project,
+       coalesce(p.label, nullif(u.project_id, ''), 'Unattributed') AS project,
        nullif(u.api_key_id, '') AS api_key_id,
        coalesce(k.label, nullif(u.api_key_id, ''), 'Unattributed') AS api_key,
-       coalesce(nullif(u.user_id, ''), k.user_id) AS user_id,
-       coalesce(a.name, a.email, nullif(u.user_id, ''), k.user_id, 'Unattributed') AS user_name,
+       coalesce(nullif(u.user_id, ''), k.owner) AS user_id,
+       coalesce(a.label, nullif(u.user_id, ''), k.owner, 'Unattributed') AS user_name,
        nullif(coalesce(m.canonical, llm.canonical_model(u.mapping)), '') AS model,
        nullif(u.mapping, '') AS mapping,
        nullif(u.provider, '') AS provider,
@@ -48,10 +48,11 @@ FROM (
     FROM llm._pending n
     WHERE n.kind = 0
 ) u
-LEFT JOIN llm.organization o ON o.id = u.organization_id
-LEFT JOIN llm.project p ON p.id = u.project_id
-LEFT JOIN llm.api_key k ON k.id = u.api_key_id
-LEFT JOIN llm.app_user a ON a.id = coalesce(nullif(u.user_id, ''), k.user_id)
+-- Grouped, so that the planner knows each id occurs once and leaves out the joins whose columns are not asked for.
+LEFT JOIN (SELECT l.id, pg_catalog.min(l.label) AS label FROM llm._labels('organization') l GROUP BY l.id) o ON o.id = u.organization_id
+LEFT JOIN (SELECT l.id, pg_catalog.min(l.label) AS label FROM llm._labels('project') l GROUP BY l.id) p ON p.id = u.project_id
+LEFT JOIN (SELECT l.id, pg_catalog.min(l.label) AS label, pg_catalog.min(l.owner) AS owner FROM llm._labels('api_key') l GROUP BY l.id) k ON k.id = u.api_key_id
+LEFT JOIN (SELECT l.id, pg_catalog.min(l.label) AS label FROM llm._labels('user') l GROUP BY l.id) a ON a.id = coalesce(nullif(u.user_id, ''), k.owner)
 LEFT JOIN llm.model_alias m ON m.mapping = u.mapping;
 COMMENT ON VIEW llm.usage IS 'for BI tools: one row per bucket and series plus what is still pending, so rows are additive, not unique. date_trunc on bucket is right for days in every IANA time zone';
 COMMENT ON COLUMN llm.usage.bucket IS 'start of the bucket (llm.bucket)';

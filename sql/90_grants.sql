@@ -7,7 +7,7 @@ BEGIN
     FOR object IN SELECT p.oid::pg_catalog.regprocedure AS name, p.prokind FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'llm'::pg_catalog.regnamespace LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', object.name);
     END LOOP;
-    -- Row-level security without a policy: only superusers, BYPASSRLS roles and the owner see rows.
+    -- Row-level security everywhere: without a policy only superusers, BYPASSRLS roles and the owner see rows.
     FOR object IN SELECT c.oid::pg_catalog.regclass AS name FROM pg_catalog.pg_class c
         WHERE c.relnamespace = 'llm'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p') LOOP
         EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', object.name);
@@ -22,11 +22,22 @@ GRANT EXECUTE ON FUNCTION llm._capture_row() TO PUBLIC;
 -- They check who asks.
 GRANT EXECUTE ON FUNCTION
     llm.analytics_activity(text, text, date, date, text, text, text, text, int),
-    llm.activity(text, text, date, date, text, text, text, text)
+    llm.activity(text, text, date, date, text, text, text, text),
+    llm.analytics_project(text, text, date, date, text, text),
+    llm.analytics_api_key(text, text, date, date, text, text),
+    llm.analytics_members(text, date, date, text),
+    llm.members(text, date, date, text),
+    llm.analytics_member(text, text, date, date, text, text),
+    llm.analytics_me(text, date, date, text, text),
+    llm.analytics_drivers(text, date, date, text, date, date),
+    llm.access(text),
+    llm.current_user_id()
 TO PUBLIC;
+-- Of the policies and of llm.usage: they answer with what the caller may see anyway.
+GRANT EXECUTE ON FUNCTION llm._scope(), llm._labels(text) TO PUBLIC;
 -- llm.usage runs with its reader's rights, so it needs the tables beneath; row-level security guards them.
 GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org, llm._pending,
-    llm.organization, llm.project, llm.api_key, llm.app_user, llm.model_alias
+    llm.organization, llm.project, llm.api_key, llm.app_user, llm.membership, llm.model_alias
 TO PUBLIC;
 GRANT SELECT ON llm.status TO pg_monitor;
 
@@ -38,7 +49,8 @@ BEGIN
     FOREACH dumped IN ARRAY ARRAY[
         'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._org', 'llm.series',
         'llm._rollup_detail', 'llm._rollup_project_model', 'llm._rollup_model', 'llm._rollup_key', 'llm._rollup_project', 'llm._rollup_kept',
-        'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.model_alias',
+        'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.membership', 'llm.model_alias',
+        'llm.directory', 'llm._remembered', 'llm._binding',
         'llm.source_id_seq', 'llm._org_org_seq', 'llm.series_id_seq'
     ]::regclass[] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(dumped, '');

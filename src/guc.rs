@@ -1,6 +1,7 @@
 //! The settings, all named `llm.*`.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::ffi::CString;
 
 /// What a DELETE or TRUNCATE of log rows means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PostgresGucEnum)]
@@ -18,7 +19,31 @@ pub static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub static FOLD_BATCH_ROWS: GucSetting<i32> = GucSetting::<i32>::new(50_000);
 pub static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 
+pub static ADMIN_ROLES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"owner,admin"));
+pub static ENTERPRISE_PLANS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"enterprise"));
+
+/// Whether a word is in a setting's list (separated by commas; as it is written, spaces around a word do not matter).
+pub fn lists(setting: &GucSetting<Option<CString>>, word: &str) -> bool {
+    setting.get().is_some_and(|list| list.to_string_lossy().split(',').any(|listed| listed.trim() == word && !word.is_empty()))
+}
+
 pub fn register() {
+    GucRegistry::define_string_guc(
+        c"llm.admin_roles",
+        c"Roles of members who see all usage of their organization.",
+        c"Words of the membership directory, separated by commas.",
+        &ADMIN_ROLES,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"llm.enterprise_plans",
+        c"Plans that include analytics of the whole organization and of its members.",
+        c"Words of the organization directory, separated by commas; where that has no plans, every organization is enterprise.",
+        &ENTERPRISE_PLANS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     GucRegistry::define_enum_guc(
         c"llm.on_delete",
         c"What deleting rows of an attached request log means.",

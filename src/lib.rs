@@ -8,9 +8,11 @@ mod access;
 mod api;
 mod backfill;
 mod capture;
+mod directory;
 mod error;
 mod fold;
 mod guc;
+mod identity;
 mod moved;
 mod pending;
 mod query;
@@ -18,6 +20,7 @@ mod read;
 mod rebuild;
 mod rights;
 mod rollup;
+mod scope;
 mod source;
 mod verify;
 mod worker;
@@ -27,11 +30,15 @@ pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/10_catalog.sql", name = "catalog", requires = ["schema"]);
-extension_sql_file!("../sql/20_numbers.sql", name = "numbers", requires = ["catalog"]);
+extension_sql_file!("../sql/12_directories.sql", name = "directories", requires = ["catalog"]);
+extension_sql_file!("../sql/20_numbers.sql", name = "numbers", requires = ["directories"]);
 extension_sql_file!("../sql/30_functions.sql", name = "functions", requires = ["numbers"]);
-extension_sql_file!("../sql/40_triggers.sql", name = "triggers", requires = ["functions"]);
-extension_sql_file!("../sql/50_views.sql", name = "views", requires = ["triggers"]);
-extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["views"], finalize);
+extension_sql_file!("../sql/35_pages.sql", name = "pages", requires = ["functions"]);
+extension_sql_file!("../sql/40_triggers.sql", name = "triggers", requires = ["pages"]);
+extension_sql_file!("../sql/45_directories.sql", name = "directory_triggers", requires = ["triggers"]);
+extension_sql_file!("../sql/50_views.sql", name = "views", requires = ["directory_triggers"]);
+extension_sql_file!("../sql/60_policies.sql", name = "policies", requires = ["views"]);
+extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["policies"], finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {

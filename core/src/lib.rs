@@ -4,6 +4,7 @@
 pub mod bucket;
 pub mod delta;
 pub mod dimension;
+pub mod directory;
 pub mod field;
 pub mod level;
 pub mod measure;
