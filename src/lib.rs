@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 mod access;
 mod api;
 mod backfill;
+mod breakdown;
 mod capture;
 mod directory;
 mod error;

@@ -40,17 +40,39 @@ impl Row {
 }
 
 /// Runs a statement and calls `f` with each row it returns.
-pub fn each(sql: &str, arguments: &[DatumWithOid<'_>], see: See, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+pub fn each(sql: &str, arguments: &[DatumWithOid<'_>], see: See, f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    run(sql, arguments, see, std::ptr::null_mut(), f)
+}
+
+/// As [`each`], in the active snapshot, for a statement over the transition tables of the trigger that runs.
+///
+/// # Safety
+/// `trigger` is what the trigger manager passed.
+pub unsafe fn each_of_trigger(sql: &str, trigger: *mut pg_sys::TriggerData, f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    run(sql, &[], See::Active, trigger, f)
+}
+
+fn run(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+    see: See,
+    trigger: *mut pg_sys::TriggerData,
+    mut f: impl FnMut(&Row) -> Result<()>,
+) -> Result<()> {
     let text = CString::new(sql).map_err(|_| Error::internal("NUL byte in a statement"))?;
     let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
     let nulls: Vec<std::ffi::c_char> =
         arguments.iter().map(|argument| if argument.datum().is_some() { b' ' } else { b'n' } as std::ffi::c_char).collect();
     let mut values: Vec<pg_sys::Datum> =
         arguments.iter().map(|argument| argument.datum().map_or(pg_sys::Datum::from(0), |datum| datum.sans_lifetime())).collect();
-    // SAFETY: the arrays have one element an argument; the rows are those of the statement, valid until the connection ends.
+    // SAFETY: the arrays have one element an argument; the rows are those of the statement, valid until the connection ends; `trigger` is
+    // null or the one that runs.
     unsafe {
         let outer = pg_sys::CurrentMemoryContext;
         Spi::connect(|_| {
+            if !trigger.is_null() {
+                pg_sys::SPI_register_trigger_data(trigger);
+            }
             pg_sys::SPI_execute_with_args(
                 text.as_ptr(),
                 types.len() as i32,

@@ -1,4 +1,5 @@
-//! Reading: cells of (local day, key) from the cheapest level that is exact, plus what is pending, in the caller's snapshot.
+//! Reading: sums by day and raw dimension values from the cheapest level that is exact, plus what is pending, in the caller's snapshot.
+//! What keys are called is `breakdown`'s business.
 
 use crate::error::{Error, Result};
 use crate::query::{self, See};
@@ -9,21 +10,8 @@ use llm_analytics_core::delta::Overflow;
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::Level;
 use llm_analytics_core::money::Money;
-use llm_analytics_core::request::{DateRange, GroupBy, percent};
+use llm_analytics_core::request::percent;
 use pgrx::prelude::*;
-use std::cmp::Ordering;
-
-/// What is asked.
-pub struct Question {
-    pub organization: String,
-    pub group_by: GroupBy,
-    pub range: DateRange,
-    /// The starts of the days and of the day after the last.
-    pub starts: Vec<Micros>,
-    pub project: Option<String>,
-    pub api_key: Option<String>,
-    pub user: Option<String>,
-}
 
 /// The measures `M` of the answers.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -81,95 +69,154 @@ impl Totals {
     }
 }
 
-/// One line of a breakdown.
-#[derive(Clone)]
-pub struct Entry {
-    /// None: usage without the dimension.
-    pub key: Option<String>,
-    pub label: String,
-    pub kind: Kind,
+/// Which usage of an organization: everything that is asked for must hold.
+#[derive(Default)]
+pub struct Filter {
+    pub project: Option<String>,
+    /// Of one of these keys.
+    pub keys: Option<Vec<String>>,
+    pub owner: Option<Owner>,
+}
+
+/// Usage that is somebody's: the log's user where it has one, else the creator of the key.
+pub struct Owner {
+    pub user: String,
+    pub keys: Vec<String>,
+}
+
+pub struct Asked<'a> {
+    pub organization: &'a str,
+    /// The starts of the days and of the day after the last.
+    pub starts: &'a [Micros],
+    pub filter: &'a Filter,
+    pub dimensions: &'a [Dimension],
+}
+
+/// The sum of one day and one combination of dimensions.
+pub struct Cell {
+    /// From 0.
+    pub day: usize,
+    /// In the order of the dimensions asked for; '' where the usage has none.
+    pub values: Vec<String>,
     pub totals: Totals,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Named,
-    Unattributed,
-    Unknown,
-    /// The rest below `top`.
-    Other,
-}
-
-/// By cost descending, then label, then key.
-pub fn order(a: &Entry, b: &Entry) -> Ordering {
-    b.totals.cost.cmp(&a.totals.cost).then_with(|| a.label.cmp(&b.label)).then_with(|| a.key.cmp(&b.key))
-}
-
-/// One day of an answer.
-pub struct Day {
-    pub date: NaiveDate,
-    pub totals: Totals,
-    pub entries: Vec<Entry>,
-}
-
-/// All days of the range, an idle one without entries; entries are in order.
-pub fn days(question: &Question) -> Result<Vec<Day>> {
-    let mut days: Vec<Day> = question.range.dates().map(|date| Day { date, totals: Totals::default(), entries: Vec::new() }).collect();
-    let starts: Vec<TimestampWithTimeZone> = question
+pub fn cells(asked: &Asked<'_>) -> Result<Vec<Cell>> {
+    let starts: Vec<TimestampWithTimeZone> = asked
         .starts
         .iter()
         .map(|at| TimestampWithTimeZone::try_from(*at))
         .collect::<std::result::Result<_, _>>()
         .map_err(|_| Error::internal("day out of range"))?;
+    let (owner, owned) = asked.filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
     let arguments = [
-        question.organization.clone().into(),
+        asked.organization.into(),
         starts.into(),
-        question.project.clone().into(),
-        question.api_key.clone().into(),
-        question.user.clone().into(),
+        asked.filter.project.clone().into(),
+        asked.filter.keys.clone().into(),
+        owner.into(),
+        owned.into(),
     ];
-    query::each(&cells(question), &arguments, See::Active, |row| {
-        let at = row.get::<i32>(1).and_then(|day| usize::try_from(day - 1).ok());
-        let Some(day) = at.and_then(|at| days.get_mut(at)) else { return Err(Error::internal("a cell lies outside the range")) };
-        let cost = row.get::<String>(4).unwrap_or_default();
+    let width = asked.dimensions.len() as i32;
+    let mut found = Vec::new();
+    query::each(&statement(asked), &arguments, See::Active, |row| {
+        let day = row.get::<i32>(1).and_then(|day| usize::try_from(day - 1).ok()).filter(|day| *day + 1 < asked.starts.len());
+        let day = day.ok_or_else(|| Error::internal("a cell lies outside the range"))?;
+        let values = (2..2 + width).map(|at| row.get::<String>(at).unwrap_or_default()).collect();
+        let cost = row.get::<String>(2 + width).unwrap_or_default();
         let mut totals = Totals { cost: Money::parse_sum(&cost).ok_or(Overflow)?, ..Totals::default() };
-        for (count, column) in totals.counts_mut().into_iter().zip(5..) {
+        for (count, column) in totals.counts_mut().into_iter().zip(3 + width..) {
             *count = row.get::<i64>(column).unwrap_or(0);
         }
-        let key = row.get::<String>(2);
-        let (kind, label) = match &key {
-            Some(key) => (Kind::Named, row.get::<String>(3).unwrap_or_else(|| key.clone())),
-            None if question.group_by.is_ownership() => (Kind::Unattributed, "Unattributed".to_string()),
-            None => (Kind::Unknown, "unknown".to_string()),
-        };
-        day.totals.add(&totals)?;
-        day.entries.push(Entry { key, label, kind, totals });
+        found.push(Cell { day, values, totals });
         Ok(())
     })?;
-    for day in &mut days {
-        day.entries.sort_by(order);
-    }
-    Ok(days)
+    Ok(found)
 }
 
-/// The sum of all days and its entries, in order.
-pub fn total(days: &[Day]) -> Result<(Totals, Vec<Entry>)> {
-    let mut sum = Totals::default();
-    let mut entries: std::collections::HashMap<Option<String>, Entry> = std::collections::HashMap::new();
-    for day in days {
-        sum.add(&day.totals)?;
-        for entry in &day.entries {
-            match entries.get_mut(&entry.key) {
-                Some(known) => known.totals.add(&entry.totals)?,
-                None => {
-                    entries.insert(entry.key.clone(), entry.clone());
-                }
-            }
+/// $1 organization, $2 starts of the days and the end, $3 project, $4 API keys, $5 user, $6 their keys.
+fn statement(asked: &Asked<'_>) -> String {
+    let (needed, where_) = conditions(asked);
+    let level = Level::cheapest(&needed);
+    let columns = |prefix: &str| list(asked.dimensions, "", |d| format!(", {prefix}{}", d.column()));
+    let counts = |f: &dyn Fn(&str) -> String| list(COUNTS, ", ", f);
+    let series = if where_.is_empty() {
+        String::new()
+    } else {
+        // Rows of other series are not added up at all.
+        format!(
+            " AND r.series IN (SELECT x.id FROM llm.series x WHERE x.org = (SELECT org FROM llm._org WHERE organization_id = $1) AND x.level = {}{where_})",
+            level.id
+        )
+    };
+    format!(
+        "WITH ends AS (SELECT $2[1] AS low, $2[cardinality($2)] AS high),
+         sums AS (
+             SELECT width_bucket(r.bucket, $2) AS day, r.series, sum(r.cost) AS cost, {sum_counts}
+             FROM {table} r
+             WHERE r.org = (SELECT org FROM llm._org WHERE organization_id = $1)
+               AND r.bucket >= (SELECT low FROM ends) AND r.bucket < (SELECT high FROM ends){series}
+             GROUP BY 1, 2
+         ), parts AS (
+             SELECT r.day{x_columns}, r.cost, {r_counts} FROM sums r JOIN llm.series x ON x.id = r.series
+             UNION ALL
+             SELECT width_bucket(x.bucket, $2){x_columns}, sum(x.cost), {pending_counts}
+             FROM llm._pending x
+             WHERE x.organization_id = $1 AND x.kind = 0 AND x.bucket >= (SELECT low FROM ends) AND x.bucket < (SELECT high FROM ends){where_}
+             GROUP BY 1{x_columns}
+         )
+         SELECT p.day{p_columns}, sum(p.cost)::text, {p_counts} FROM parts p GROUP BY p.day{p_columns}",
+        sum_counts = counts(&|m| format!("sum(r.{m}) AS {m}")),
+        table = level.table(),
+        x_columns = columns("x."),
+        p_columns = columns("p."),
+        r_counts = counts(&|m| format!("r.{m}")),
+        pending_counts = counts(&|m| format!("sum(x.{m})")),
+        p_counts = counts(&|m| format!("sum(p.{m})::bigint")),
+    )
+}
+
+/// The dimensions a level must have, and the conditions on `x`, each with its AND.
+fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
+    let filter = asked.filter;
+    let mut needed = asked.dimensions.to_vec();
+    let mut where_ = String::new();
+    for (is_asked, dimensions, condition) in [
+        (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $3"),
+        (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($4)"),
+        (
+            filter.owner.is_some(),
+            &[Dimension::User, Dimension::ApiKey],
+            "(x.user_id = $5 OR (x.user_id = '' AND x.api_key_id = ANY ($6)))",
+        ),
+    ] {
+        if is_asked {
+            needed.extend_from_slice(dimensions);
+            where_.push_str(" AND ");
+            where_.push_str(condition);
         }
     }
-    let mut entries: Vec<Entry> = entries.into_values().filter(|entry| !entry.totals.is_zero()).collect();
-    entries.sort_by(order);
-    Ok((sum, entries))
+    (needed, where_)
+}
+
+/// Whether an organization has any usage with this filter, at any time.
+pub fn is_used(organization: &str, filter: &Filter) -> Result<bool> {
+    let asked = Asked { organization, starts: &[], filter, dimensions: &[] };
+    let (_, where_) = conditions(&asked);
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM llm.series x WHERE x.org = (SELECT org FROM llm._org WHERE organization_id = $1) AND x.level = 3{where_})
+             OR EXISTS (SELECT FROM llm._pending x WHERE x.organization_id = $1 AND x.kind = 0{where_})"
+    );
+    let (owner, owned) = filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
+    let arguments = [
+        organization.into(),
+        None::<String>.into(),
+        filter.project.clone().into(),
+        filter.keys.clone().into(),
+        owner.into(),
+        owned.into(),
+    ];
+    Ok(query::one::<bool>(&sql, &arguments, See::Active)?.unwrap_or(false))
 }
 
 /// The first local day of which every attached log is complete, None where all are.
@@ -185,91 +232,5 @@ pub fn incomplete_before(zone: &crate::zone::Zone, today: NaiveDate) -> Result<O
             let day = zone.date_at(micros)?;
             Ok(Some(if zone.day_start(day)? < micros { day.succ_opt().unwrap_or(day) } else { day }))
         }
-    }
-}
-
-/// The SQL for a question: $1 organization, $2 starts of the days and the end, $3 project, $4 API key, $5 user.
-fn cells(question: &Question) -> String {
-    let mut needed = question.group_by.dimensions().to_vec();
-    let filters = [
-        (&question.project, &[Dimension::Project][..], "x.project_id = $3"),
-        (&question.api_key, &[Dimension::ApiKey], "x.api_key_id = $4"),
-        (
-            &question.user,
-            &[Dimension::User, Dimension::ApiKey],
-            "coalesce(nullif(x.user_id, ''), (SELECT k.user_id FROM llm.api_key k WHERE k.id = x.api_key_id)) = $5",
-        ),
-    ];
-    let mut where_ = String::new();
-    for (value, dimensions, condition) in filters {
-        if value.is_some() {
-            needed.extend_from_slice(dimensions);
-            where_.push_str(" AND ");
-            where_.push_str(condition);
-        }
-    }
-    let level = Level::cheapest(&needed);
-    let columns = |prefix: &str| list(question.group_by.dimensions(), ", ", |d| format!("{prefix}{}", d.column()));
-    let counts = |f: &dyn Fn(&str) -> String| list(COUNTS, ", ", f);
-    let (key, joins, label, label_join) = spelling(question.group_by);
-    format!(
-        "WITH ends AS (SELECT $2[1] AS low, $2[cardinality($2)] AS high),
-         sums AS (
-             SELECT width_bucket(r.bucket, $2) AS day, r.series, sum(r.cost) AS cost, {sum_counts}
-             FROM {table} r
-             WHERE r.org = (SELECT org FROM llm._org WHERE organization_id = $1)
-               AND r.bucket >= (SELECT low FROM ends) AND r.bucket < (SELECT high FROM ends)
-             GROUP BY 1, 2
-         ), parts AS (
-             SELECT r.day, {s_columns}, r.cost, {r_counts} FROM sums r JOIN llm.series x ON x.id = r.series WHERE true{where_}
-             UNION ALL
-             SELECT width_bucket(x.bucket, $2), {s_columns}, sum(x.cost), {pending_counts}
-             FROM llm._pending x
-             WHERE x.organization_id = $1 AND x.kind = 0 AND x.bucket >= (SELECT low FROM ends) AND x.bucket < (SELECT high FROM ends){where_}
-             GROUP BY 1, {s_columns}
-         ), keyed AS (
-             SELECT p.day, nullif({key}, '') AS key, sum(p.cost) AS cost, {p_counts}
-             FROM parts p {joins}
-             GROUP BY 1, 2
-             HAVING sum(p.cost) <> 0 OR {any}
-         )
-         SELECT c.day, c.key, {label}, c.cost::text, {c_counts} FROM keyed c {label_join}",
-        sum_counts = counts(&|m| format!("sum(r.{m}) AS {m}")),
-        table = level.table(),
-        s_columns = columns("x."),
-        r_counts = counts(&|m| format!("r.{m}")),
-        pending_counts = counts(&|m| format!("sum(x.{m})")),
-        p_counts = counts(&|m| format!("sum(p.{m}) AS {m}")),
-        any = list(COUNTS, " OR ", |m| format!("sum(p.{m}) <> 0")),
-        c_counts = counts(&|m| format!("c.{m}::bigint")),
-    )
-}
-
-/// How a group is spelled: its key over `p`, the joins that needs, its label over `c`, and the join for that.
-fn spelling(group_by: GroupBy) -> (&'static str, &'static str, &'static str, &'static str) {
-    match group_by {
-        GroupBy::Model => (
-            "coalesce(a.canonical, llm.canonical_model(p.mapping))",
-            "LEFT JOIN llm.model_alias a ON a.mapping = p.mapping",
-            "l.label",
-            "LEFT JOIN (SELECT canonical, min(label) AS label FROM llm.model_alias GROUP BY canonical) l ON l.canonical = c.key",
-        ),
-        GroupBy::Mapping => (
-            "CASE WHEN p.mapping = '' OR p.provider = '' OR strpos(p.mapping, '/') > 0 THEN p.mapping ELSE p.provider || '/' || p.mapping END",
-            "",
-            "NULL::text",
-            "",
-        ),
-        GroupBy::Provider => ("p.provider", "", "NULL::text", ""),
-        GroupBy::Project => ("p.project_id", "", "l.name", "LEFT JOIN llm.project l ON l.id = c.key"),
-        GroupBy::ApiKey => ("p.api_key_id", "", "l.label", "LEFT JOIN llm.api_key l ON l.id = c.key"),
-        GroupBy::User => (
-            "coalesce(nullif(p.user_id, ''), k.user_id)",
-            "LEFT JOIN llm.api_key k ON k.id = p.api_key_id",
-            "coalesce(l.name, l.email)",
-            "LEFT JOIN llm.app_user l ON l.id = c.key",
-        ),
-        GroupBy::Application => ("p.application", "", "NULL::text", ""),
-        GroupBy::Mode => ("p.mode", "", "NULL::text", ""),
     }
 }

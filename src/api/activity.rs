@@ -1,12 +1,13 @@
 //! `llm.analytics_activity` and its rows, `llm.activity`.
 
 use crate::access;
-use crate::api::answer::{Activity, date};
+use crate::api::answer::{Activity, date, json};
+use crate::api::arguments::{Days, bounded, group_by, required};
+use crate::breakdown::{Breakdown, Day, Entry, Kind, total};
+use crate::directory::Directories;
 use crate::error::{Error, Result};
-use crate::read::{self, Entry, Kind, Question, Totals};
-use crate::zone::{Zone, date_argument};
-use llm_analytics_core::dimension;
-use llm_analytics_core::request::{BadRange, DateRange, GroupBy, MAX_DAYS};
+use crate::read::{self, Asked, Filter, Owner, Totals};
+use llm_analytics_core::request::GroupBy;
 use pgrx::datum::{AnyNumeric, Date};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -22,48 +23,42 @@ struct Arguments {
     project: Option<String>,
     api_key: Option<String>,
     user_id: Option<String>,
+    top: Option<i32>,
 }
 
-struct Asked {
-    question: Question,
-    zone: Zone,
-    today: chrono::NaiveDate,
+struct Answer {
+    group_by: GroupBy,
+    asked: Days,
+    summary: Totals,
+    breakdown: Vec<Entry>,
+    days: Vec<Day>,
 }
 
-/// Checks in the order of the design: NULLs, then values, then who asks.
-fn asked(arguments: Arguments) -> Result<Asked> {
-    let organization = arguments.org.ok_or_else(|| Error::null("org"))?;
-    let group_by = arguments.group_by.ok_or_else(|| Error::null("group_by"))?;
-    let tz = arguments.tz.ok_or_else(|| Error::null("tz"))?;
-    let group_by = GroupBy::parse(&group_by).ok_or_else(|| {
-        let shown: String = group_by.chars().take(60).collect();
-        Error::argument(format!("unknown group_by \"{shown}\""), format!("Allowed: {}.", GroupBy::ALLOWED))
-    })?;
-    let zone = Zone::find(&tz)?;
-    // SAFETY: reads the start of the transaction, as now() does.
-    let today = zone.date_at(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })?;
-    let range = DateRange::resolve(date_argument("from", arguments.from)?, date_argument("to", arguments.to)?, today).map_err(|bad| {
-        let hint = match bad {
-            BadRange::FromAfterTo => "Both dates are inclusive; without dates the last 7 days are shown.".to_string(),
-            BadRange::TooLong(_) => format!("At most {MAX_DAYS} days are answered at once."),
-            BadRange::OutOfCalendar => "Use a date such as '2026-06-24'.".to_string(),
-        };
-        Error::argument(bad.to_string(), hint)
-    })?;
-    access::require_all()?;
-    let starts = zone.day_starts(&range)?;
-    // Read as the log's dimensions are.
-    let bounded = |text: String| dimension::bounded(&text).into_owned();
-    let question = Question {
-        organization: bounded(organization),
-        group_by,
-        range,
-        starts,
-        project: arguments.project.map(bounded),
-        api_key: arguments.api_key.map(bounded),
-        user: arguments.user_id.map(bounded),
+fn answer(arguments: Arguments) -> Result<Answer> {
+    let org = required("org", arguments.org)?;
+    let group_text = required("group_by", arguments.group_by)?;
+    let tz = required("tz", arguments.tz)?;
+    let group_by = group_by(&group_text)?;
+    let asked = Days::parse(arguments.from, arguments.to, &tz)?;
+    if arguments.top.is_some_and(|top| top < 1) {
+        return Err(Error::argument("\"top\" must be at least 1", "Leave it out, or NULL, for all entries."));
+    }
+    let directories = Directories::load()?;
+    access::require_organization(&directories, &org)?;
+    let owner = match arguments.user_id {
+        Some(user) => Some(Owner { keys: directories.keys_of(&user)?, user: bounded(&user) }),
+        None => None,
     };
-    Ok(Asked { question, zone, today })
+    let filter = Filter {
+        project: arguments.project.as_deref().map(bounded),
+        keys: arguments.api_key.as_deref().map(|key| vec![bounded(key)]),
+        owner,
+    };
+    let dimensions = group_by.dimensions();
+    let cells = read::cells(&Asked { organization: &bounded(&org), starts: &asked.starts()?, filter: &filter, dimensions })?;
+    let found = Breakdown::new(&directories, &cells, dimensions, group_by)?;
+    let (breakdown, days) = (found.entries()?, found.days(&asked.range)?);
+    Ok(Answer { group_by, summary: total(&cells)?, breakdown, days, asked })
 }
 
 #[pg_extern(sql = false)]
@@ -78,30 +73,25 @@ fn llm_analytics_activity(
     user_id: Option<String>,
     top: Option<i32>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    if top.is_some_and(|top| top < 1) {
-        return Err(Error::argument("\"top\" must be at least 1", "Leave it out, or NULL, for all entries.").into());
-    }
-    let Asked { question, zone, today } = asked(Arguments { org, group_by, from, to, tz, project, api_key, user_id })?;
-    let mut days = read::days(&question)?;
-    let (summary, mut breakdown) = read::total(&days)?;
+    let mut answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top })?;
     if let Some(top) = top.and_then(|top| usize::try_from(top).ok()) {
-        let kept: HashSet<Option<String>> = breakdown.iter().take(top).map(|entry| entry.key.clone()).collect();
-        breakdown = fold_rest(breakdown, &kept)?;
-        for day in &mut days {
+        let kept: HashSet<Option<String>> = answer.breakdown.iter().take(top).map(|entry| entry.key.clone()).collect();
+        answer.breakdown = fold_rest(answer.breakdown, &kept)?;
+        for day in &mut answer.days {
             day.entries = fold_rest(std::mem::take(&mut day.entries), &kept)?;
         }
     }
-    let answer = Activity {
-        group_by: question.group_by.name(),
-        from: date(question.range.from),
-        to: date(question.range.to),
-        timezone: zone.name,
-        incomplete_before: read::incomplete_before(&zone, today)?.map(date),
-        summary,
-        breakdown,
-        activity: days,
-    };
-    Ok(Some(serde_json::to_string(&answer).map_err(|error| Error::internal(error.to_string()))?))
+    let asked = &answer.asked;
+    Ok(Some(json(&Activity {
+        group_by: answer.group_by.name(),
+        from: date(asked.range.from),
+        to: date(asked.range.to),
+        timezone: asked.zone.name,
+        incomplete_before: read::incomplete_before(&asked.zone, asked.today)?.map(date),
+        summary: answer.summary,
+        breakdown: answer.breakdown,
+        activity: answer.days,
+    })?))
 }
 
 /// The entries that are kept, and one that stands for the rest.
@@ -160,9 +150,9 @@ fn llm_activity(
     >,
     ErrorReport,
 > {
-    let Asked { question, .. } = asked(Arguments { org, group_by, from, to, tz, project, api_key, user_id })?;
+    let answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top: None })?;
     let mut cells = Vec::new();
-    for day in read::days(&question)? {
+    for day in answer.days {
         let days = (day.date - chrono::NaiveDate::default()).num_days();
         // Date counts from 2000-01-01.
         let date = i32::try_from(days - 10_957)

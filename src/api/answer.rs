@@ -1,6 +1,8 @@
 //! Answers as JSON: keys in the order of the design, numbers exact.
 
-use crate::read::{Day, Entry, Kind, Totals};
+use crate::breakdown::{Day, Entry, Kind};
+use crate::error::{Error, Result};
+use crate::read::Totals;
 use chrono::NaiveDate;
 use llm_analytics_core::money::Money;
 use serde::Serialize;
@@ -9,20 +11,20 @@ use serde_json::Number;
 use std::str::FromStr;
 
 /// Decimal text as a JSON number with just these digits (serde_json's arbitrary precision).
-struct Exact(String);
+pub struct Exact(pub String);
 
 impl Serialize for Exact {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         Number::from_str(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
-fn exact(money: Money) -> Exact {
+pub fn exact(money: Money) -> Exact {
     Exact(money.to_string())
 }
 
 /// The measures `M`.
-fn measures<M: SerializeMap>(map: &mut M, totals: &Totals) -> Result<(), M::Error> {
+pub fn measures<M: SerializeMap>(map: &mut M, totals: &Totals) -> std::result::Result<(), M::Error> {
     map.serialize_entry("cost", &exact(totals.cost))?;
     map.serialize_entry("requestCount", &totals.requests)?;
     map.serialize_entry("inputTokens", &totals.input_tokens)?;
@@ -35,7 +37,7 @@ fn measures<M: SerializeMap>(map: &mut M, totals: &Totals) -> Result<(), M::Erro
     map.serialize_entry("cacheRate", &Exact(totals.cache_rate()))
 }
 
-fn head<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Error> {
+fn head<M: SerializeMap>(map: &mut M, entry: &Entry) -> std::result::Result<(), M::Error> {
     map.serialize_entry("key", &entry.key)?;
     map.serialize_entry("label", &entry.label)?;
     match entry.kind {
@@ -46,7 +48,7 @@ fn head<M: SerializeMap>(map: &mut M, entry: &Entry) -> Result<(), M::Error> {
 }
 
 impl Serialize for Totals {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         measures(&mut map, self)?;
         map.end()
@@ -54,7 +56,7 @@ impl Serialize for Totals {
 }
 
 impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         head(&mut map, self)?;
         measures(&mut map, &self.totals)?;
@@ -66,7 +68,7 @@ impl Serialize for Entry {
 struct Slim<'a>(&'a Entry);
 
 impl Serialize for Slim<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         head(&mut map, self.0)?;
         map.serialize_entry("cost", &exact(self.0.totals.cost))?;
@@ -77,13 +79,17 @@ impl Serialize for Slim<'_> {
 }
 
 impl Serialize for Day {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("date", &date(self.date))?;
         measures(&mut map, &self.totals)?;
         map.serialize_entry("breakdown", &self.entries.iter().map(Slim).collect::<Vec<_>>())?;
         map.end()
     }
+}
+
+pub fn json<T: Serialize>(answer: &T) -> Result<String> {
+    serde_json::to_string(answer).map_err(|error| Error::internal(error.to_string()))
 }
 
 pub fn date(date: NaiveDate) -> String {

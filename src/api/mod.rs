@@ -1,8 +1,14 @@
 //! Every function SQL can call: parse, check, call, answer. Their declarations are in sql/, where volatility, rights and comments are
 //! written out.
 
+mod access;
 mod activity;
 mod answer;
+mod arguments;
 mod bucket;
+mod directory;
+mod drivers;
+mod members;
 pub mod operate;
+mod page;
 mod source;

@@ -163,7 +163,7 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
 }
 
 /// Locks the table, waiting at most 2 seconds: attach must not queue the gateway behind a long writer.
-fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
+pub fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
     let name = query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New)?.unwrap_or_default();
     let attempt = std::panic::AssertUnwindSafe(|| {
         // SAFETY: the level is closed below; an error's abort closes it too.
@@ -246,7 +246,7 @@ fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> R
 }
 
 /// A trigger does not see virtual generated columns, in an expression either.
-fn refuse_virtual(columns: &[Column], field: &str, read: &BTreeMap<String, i16>) -> Result<()> {
+pub fn refuse_virtual(columns: &[Column], field: &str, read: &BTreeMap<String, i16>) -> Result<()> {
     match columns.iter().find(|column| column.is_virtual && read.contains_key(&column.name)) {
         Some(column) => Err(Error::new(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -315,15 +315,15 @@ fn broken(relation: pg_sys::Oid, what: &str, cause: &Error) -> Error {
 }
 
 /// A relation that is locked by us, open for as long as this lives.
-struct OpenRelation(pg_sys::Relation);
+pub struct OpenRelation(pub pg_sys::Relation);
 
 impl OpenRelation {
-    fn open(oid: pg_sys::Oid) -> OpenRelation {
+    pub fn open(oid: pg_sys::Oid) -> OpenRelation {
         // SAFETY: fails for what does not exist.
         OpenRelation(unsafe { pg_sys::table_open(oid, pg_sys::AccessShareLock as i32) })
     }
 
-    fn columns(&self) -> Vec<Column> {
+    pub fn columns(&self) -> Vec<Column> {
         // SAFETY: open for as long as this lives.
         unsafe { column::columns(self.0) }
     }

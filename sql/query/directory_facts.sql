@@ -1,0 +1,16 @@
+-- What attach_directory and detach_directory decide by, of the relation $1 and the caller $2.
+SELECT n.nspname::text AS schema_name,
+       c.relname::text AS relation_name,
+       c.relkind::text AS kind,
+       c.relpersistence = 't' AS is_temporary,
+       n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast')
+           OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                      AND d.objid = c.oid AND d.deptype = 'e') AS is_system,
+       (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = $2) OR pg_catalog.pg_has_role($2, c.relowner, 'USAGE') AS is_owner,
+       c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) AS has_inheritance,
+       c.relforcerowsecurity AS forces_row_security,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS column_names
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = $1

@@ -1,0 +1,203 @@
+//! Directories: who and what the ids of a log are. Read where they lie, in the host's own tables or in the shipped ones, in the caller's
+//! snapshot; nothing is copied but what is forgotten otherwise.
+//!
+//! Every read of a host's table runs as the owner of that table. `lookup` answers questions by id, `attach` puts a table in place,
+//! `remember` is its trigger.
+
+pub mod attach;
+pub mod lookup;
+pub mod preset;
+pub mod remember;
+
+use crate::error::{Error, Result};
+use crate::query::{self, See};
+use crate::rights::ActingAs;
+use crate::source::column;
+use crate::source::mapping::Origin;
+use llm_analytics_core::directory::Kind;
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+use serde_json::Value;
+use std::ffi::CStr;
+
+/// How the fields of a kind are read from the host's table, in the order of [`Kind::fields`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Columns(pub Vec<(&'static str, Origin)>);
+
+impl Columns {
+    pub fn from_json(kind: Kind, columns: &Value) -> Result<Columns> {
+        let broken = || Error::internal("llm.directory.columns is not a mapping");
+        let columns = columns.as_object().ok_or_else(broken)?;
+        let mut fields = Vec::with_capacity(columns.len());
+        for field in kind.fields() {
+            if let Some(origin) = columns.get(field.name) {
+                fields.push((field.name, serde_json::from_value(origin.clone()).map_err(|_| broken())?));
+            }
+        }
+        Ok(Columns(fields))
+    }
+
+    pub fn to_json(&self) -> Result<Value> {
+        let mut columns = serde_json::Map::new();
+        for (name, origin) in &self.0 {
+            columns.insert((*name).into(), serde_json::to_value(origin).map_err(|error| Error::internal(error.to_string()))?);
+        }
+        Ok(Value::Object(columns))
+    }
+
+    fn origin(&self, field: &str) -> Option<&Origin> {
+        self.0.iter().find(|(name, _)| *name == field).map(|(_, origin)| origin)
+    }
+}
+
+/// Where one kind is read from.
+pub struct Directory {
+    pub kind: Kind,
+    host: Option<Host>,
+}
+
+struct Host {
+    relation: pg_sys::Oid,
+    columns: Columns,
+}
+
+/// The host's table, locked against changes until the end of the transaction.
+struct Locked {
+    from: String,
+    owner: pg_sys::Oid,
+    types: Vec<(String, pg_sys::Oid)>,
+}
+
+impl Directory {
+    pub fn maps(&self, field: &str) -> bool {
+        self.sql(field).is_some()
+    }
+
+    /// The SQL of a field over a row, from a closed list of columns or deparsed and kept by us; None where the directory lacks it.
+    fn sql(&self, field: &str) -> Option<String> {
+        match &self.host {
+            Some(host) => host.columns.origin(field).map(Origin::sql),
+            None => self.kind.shipped_fields().find(|name| *name == field).map(str::to_string),
+        }
+    }
+
+    /// The text of fields, NULL where a field is not mapped: for a SELECT list.
+    fn select(&self, fields: &[&str]) -> String {
+        let texts = fields.iter().map(|field| self.sql(field).map_or("NULL::pg_catalog.text".into(), |sql| format!("({sql})::pg_catalog.text")));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Calls `f` with the texts of each row whose fields have one of the wanted values; '' is NULL. With nothing wanted: all rows. In the
+    /// active snapshot; the shipped tables with the rights of the extension's owner, who the caller must be.
+    pub fn rows(
+        &self,
+        fields: &[&str],
+        wanted: &[(&str, &[String])],
+        mut f: impl FnMut(Vec<Option<String>>) -> Result<()>,
+    ) -> Result<()> {
+        if wanted.iter().any(|(field, values)| values.is_empty() || !self.maps(field)) {
+            return Ok(());
+        }
+        let locked = match &self.host {
+            Some(host) => match lock(host.relation)? {
+                Some(locked) => Some(locked),
+                None => return Ok(()),
+            },
+            None => None,
+        };
+        let _rights = locked.as_ref().map(|locked| ActingAs::user(locked.owner, true));
+        let from = locked.as_ref().map_or_else(|| format!("FROM ONLY {}", self.kind.shipped()), |locked| locked.from.clone());
+        let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
+        for (at, (field, values)) in wanted.iter().enumerate() {
+            let (condition, values) = self.condition(field, at + 1, values, locked.as_ref());
+            conditions.push(condition);
+            arguments.push(values.into());
+        }
+        let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let sql = format!("SELECT {} {from}{condition}", self.select(fields));
+        query::each(&sql, &arguments, See::Active, |row| {
+            let texts = (1..=fields.len()).map(|at| row.get::<String>(at as i32).filter(|text| !text.is_empty()));
+            f(texts.collect())
+        })
+    }
+
+    /// Evaluates every field over no row, so that what the owner may not do shows.
+    fn probe(&self) -> Result<()> {
+        let Some(locked) = self.host.as_ref().map(|host| lock(host.relation)).transpose()?.flatten() else { return Ok(()) };
+        let _rights = ActingAs::user(locked.owner, true);
+        let fields: Vec<&str> = self.kind.fields().iter().map(|field| field.name).collect();
+        query::each(&format!("SELECT {} {} LIMIT 0", self.select(&fields), locked.from), &[], See::New, |_| Ok(()))
+    }
+
+    /// `field = ANY ($n)` by the text of the field, so that an index of a text, uuid or integer column serves.
+    fn condition(&self, field: &str, number: usize, values: &[String], locked: Option<&Locked>) -> (String, Vec<String>) {
+        let sql = self.sql(field).unwrap_or_else(|| "NULL".into());
+        let column = self.host.as_ref().and_then(|host| host.columns.origin(field)).and_then(|origin| match origin {
+            Origin::Column { column, .. } => Some(column),
+            Origin::Expression { .. } => None,
+        });
+        let type_oid = column.and_then(|column| locked?.types.iter().find(|(name, _)| name == column)).map(|(_, oid)| *oid);
+        let kept = |keep: fn(&str) -> bool| values.iter().filter(|value| keep(value)).cloned().collect();
+        match type_oid {
+            Some(pg_sys::UUIDOID) => (format!("{sql} = ANY (${number}::pg_catalog.uuid[])"), kept(is_uuid)),
+            Some(pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID) => {
+                let is_number = |value: &str| value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
+                (format!("{sql} = ANY (${number}::pg_catalog.int8[])"), kept(is_number))
+            }
+            _ => (format!("({sql})::pg_catalog.text = ANY (${number})"), values.to_vec()),
+        }
+    }
+}
+
+/// As `uuid` writes it: 8-4-4-4-12 lower-case hex digits.
+fn is_uuid(text: &str) -> bool {
+    let is_dash = |at: usize| [8, 13, 18, 23].contains(&at);
+    text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if is_dash(at) { b == b'-' } else { matches!(b, b'0'..=b'9' | b'a'..=b'f') })
+}
+
+/// Locks a host's table and looks at what it is; None where it is gone. Names come from the catalog, under the lock, and are quoted.
+fn lock(relation: pg_sys::Oid) -> Result<Option<Locked>> {
+    // SAFETY: the relation is open while its facts are read; the lock stays to the end of the transaction.
+    unsafe {
+        let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if open.is_null() {
+            return Ok(None);
+        }
+        let form = &*(*open).rd_rel;
+        let schema = CStr::from_ptr(pg_sys::get_namespace_name(form.relnamespace)).to_string_lossy().into_owned();
+        let name = CStr::from_ptr(form.relname.data.as_ptr()).to_string_lossy().into_owned();
+        let (owner, kind) = (form.relowner, form.relkind as u8);
+        let types = column::columns(open).into_iter().map(|column| (column.name, column.type_oid)).collect();
+        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+        if kind != pg_sys::RELKIND_RELATION {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{schema}.{name}\" is not a table any more")));
+        }
+        Ok(Some(Locked { from: format!("FROM ONLY {}.{}", quote_identifier(schema), quote_identifier(name)), owner, types }))
+    }
+}
+
+/// All five, as the caller's snapshot has them.
+pub struct Directories([Directory; 5]);
+
+impl Directories {
+    /// Runs with the extension owner's rights.
+    pub fn load() -> Result<Directories> {
+        Directories::seen(See::Active)
+    }
+
+    fn seen(see: See) -> Result<Directories> {
+        let mut directories = Kind::ALL.map(|kind| Directory { kind, host: None });
+        query::each(include_str!("../../sql/query/directories.sql"), &[], see, |row| {
+            let kind = row.get::<String>(1).as_deref().and_then(Kind::parse);
+            if let (Some(kind), Some(columns), Some(relation)) = (kind, row.get::<pgrx::JsonB>(2), row.get::<pg_sys::Oid>(3)) {
+                directories[kind as usize].host = Some(Host { relation, columns: Columns::from_json(kind, &columns.0)? });
+            }
+            Ok(())
+        })?;
+        Ok(Directories(directories))
+    }
+
+    pub fn of(&self, kind: Kind) -> &Directory {
+        &self.0[kind as usize]
+    }
+}
