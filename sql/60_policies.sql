@@ -44,7 +44,9 @@ CREATE POLICY readers ON llm.app_user FOR SELECT USING (
                                WHERE m.organization_id = ANY ((SELECT s.whole_ids FROM llm._scope() s)::text[])))::text[]));
 
 CREATE POLICY readers ON llm.api_key FOR SELECT USING (
-    (SELECT s.everything FROM llm._scope() s) OR user_id = (SELECT llm.current_user_id())
+    (SELECT s.everything FROM llm._scope() s)
+    -- llm.project shows those of the organizations one belongs to.
+    OR (user_id = (SELECT llm.current_user_id()) AND (project_id IS NULL OR project_id = ANY ((SELECT ARRAY(SELECT p.id FROM llm.project p))::text[])))
     OR project_id = ANY ((SELECT ARRAY(SELECT p.id FROM llm.project p
                                        WHERE p.organization_id = ANY ((SELECT s.whole_ids FROM llm._scope() s)::text[])))::text[]));
 

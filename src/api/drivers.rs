@@ -186,8 +186,8 @@ fn parts(ranked: &[(Money, Sides)], total: Money) -> Result<Vec<(Money, Option<S
 /// The change in percent of what was before; None where that was nothing.
 fn percent(change: Money, before: Money) -> Result<Option<String>> {
     const SQL: &str = "SELECT pg_catalog.trim_scale(pg_catalog.sign(c) * pg_catalog.sign(b)
-                           * pg_catalog.div(2 * pg_catalog.abs(c) * 1000000 + pg_catalog.abs(b), 2 * pg_catalog.abs(b)) * 0.0001)::text
-                       FROM (SELECT $1::numeric AS c, $2::numeric AS b) x WHERE b <> 0";
+                           * pg_catalog.div(2 * pg_catalog.abs(c) * 1000000 + pg_catalog.abs(b), nullif(2 * pg_catalog.abs(b), 0)) * 0.0001)::text
+                       FROM (SELECT $1::numeric AS c, $2::numeric AS b) x";
     query::one(SQL, &[change.to_string().into(), before.to_string().into()], See::Active)
 }
 

@@ -131,7 +131,8 @@ fn once_per_transaction() {
     act(&mut client, "own");
     run(&mut client, "RESET ALL; SET LOCAL search_path = ''; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; DISCARD PLANS");
     assert_eq!(text(&mut client, WHO), "own");
-    run(&mut client, "ROLLBACK; SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; DISCARD ALL");
+    run(&mut client, "ROLLBACK; SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE");
+    run(&mut client, "DISCARD ALL"); // not in a transaction block, which several statements in one message are
     is_nobody(&mut client, "DISCARD ALL");
     // A user id is data: whatever it is, it is only compared.
     for odd in ["o'wn", "own; DROP TABLE llm.rollup", "\"own\"", "OWN", " own", "Ünï", &"x".repeat(150)] {
