@@ -15,6 +15,7 @@ use crate::rights::ActingAs;
 use crate::source::column;
 use crate::source::mapping::Origin;
 use llm_analytics_core::directory::Kind;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 use serde_json::Value;
@@ -115,18 +116,54 @@ impl Directory {
         }
         let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let sql = format!("SELECT {} {from}{condition}", self.select(fields));
-        query::each(&sql, &arguments, See::Active, |row| {
-            let texts = (1..=fields.len()).map(|at| row.get::<String>(at as i32).filter(|text| !text.is_empty()));
-            f(texts.collect())
-        })
+        let mut read = || {
+            query::each(&sql, &arguments, See::Active, |row| {
+                let texts = (1..=fields.len()).map(|at| row.get::<String>(at as i32).filter(|text| !text.is_empty()));
+                f(texts.collect())
+            })
+        };
+        if locked.is_some() { self.without_content(read) } else { read() }
     }
 
-    /// Evaluates every field over no row, so that what the owner may not do shows.
+    /// An error of the host's expressions may quote the row it failed on, which may be anybody's: only its SQLSTATE is passed on. What
+    /// says nothing about rows is passed on as it is. Either way the statement fails.
+    fn without_content(&self, read: impl FnOnce() -> Result<()>) -> Result<()> {
+        use PgSqlErrorCode::*;
+        const AS_IT_IS: [PgSqlErrorCode; 9] = [
+            ERRCODE_QUERY_CANCELED,
+            ERRCODE_ADMIN_SHUTDOWN,
+            ERRCODE_CRASH_SHUTDOWN,
+            ERRCODE_T_R_SERIALIZATION_FAILURE,
+            ERRCODE_T_R_DEADLOCK_DETECTED,
+            ERRCODE_LOCK_NOT_AVAILABLE,
+            ERRCODE_OUT_OF_MEMORY,
+            ERRCODE_INSUFFICIENT_PRIVILEGE,
+            ERRCODE_UNDEFINED_FUNCTION,
+        ];
+        PgTryBuilder::new(std::panic::AssertUnwindSafe(read))
+            .catch_others(|cause| match cause {
+                CaughtError::PostgresError(report) if !AS_IT_IS.contains(&report.sql_error_code()) => {
+                    let name = self.kind.name();
+                    Err(Error::new(report.sql_error_code(), format!("directory \"{name}\" cannot be read"))
+                        .detail("Its mapping fails on a row of the host's table.")
+                        .hint(format!("llm.directory has the mapping; detach_directory('{name}') and attach it with one that never fails.")))
+                }
+                other => other.rethrow(),
+            })
+            .execute()
+    }
+
+    /// Evaluates every field of every row once, so that what the owner may not do, or what fails, shows at attach.
     fn probe(&self) -> Result<()> {
         let Some(locked) = self.host.as_ref().map(|host| lock(host.relation)).transpose()?.flatten() else { return Ok(()) };
         let _rights = ActingAs::user(locked.owner, true);
         let fields: Vec<&str> = self.kind.fields().iter().map(|field| field.name).collect();
-        query::each(&format!("SELECT {} {} LIMIT 0", self.select(&fields), locked.from), &[], See::New, |_| Ok(()))
+        let sql = format!(
+            "SELECT pg_catalog.max(pg_catalog.octet_length(pg_catalog.concat({}))) {}",
+            self.select(&fields),
+            locked.from
+        );
+        self.without_content(|| query::each(&sql, &[], See::New, |_| Ok(())))
     }
 
     /// `field = ANY ($n)` by the text of the field, so that an index of a text, uuid or integer column serves.
