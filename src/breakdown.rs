@@ -91,7 +91,8 @@ impl<'c> Breakdown<'c> {
             .collect::<Result<Vec<usize>>>()?;
         let aliases = if group_by == GroupBy::Model { Aliases::load()? } else { Aliases::default() };
         let owners = if group_by == GroupBy::User {
-            let keys: HashSet<&String> = cells.iter().filter(|cell| cell.values[at[0]].is_empty()).map(|cell| &cell.values[at[1]]).collect();
+            let keys: HashSet<&String> =
+                cells.iter().filter(|cell| cell.values[at[0]].is_empty()).map(|cell| &cell.values[at[1]]).collect();
             directories.owners(&keys.into_iter().filter(|key| !key.is_empty()).cloned().collect::<Vec<_>>())?
         } else {
             HashMap::new()
@@ -102,7 +103,11 @@ impl<'c> Breakdown<'c> {
                 GroupBy::Model => aliases.canonical(first),
                 GroupBy::Mapping => {
                     let provider = &cell.values[at[1]];
-                    if first.is_empty() || provider.is_empty() || first.contains('/') { first.clone() } else { format!("{provider}/{first}") }
+                    if first.is_empty() || provider.is_empty() || first.contains('/') {
+                        first.clone()
+                    } else {
+                        format!("{provider}/{first}")
+                    }
                 }
                 GroupBy::User if first.is_empty() => owners.get(&cell.values[at[1]]).cloned().unwrap_or_default(),
                 _ => first.clone(),

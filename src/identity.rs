@@ -116,9 +116,10 @@ pub fn act_as(user: String) -> Result<()> {
         }
     }
     match acting() {
-        Some(known) if known != user => {
-            refused("this transaction acts for another user", "One transaction acts for one user: end it before llm.act_as() names another.")
-        }
+        Some(known) if known != user => refused(
+            "this transaction acts for another user",
+            "One transaction acts for one user: end it before llm.act_as() names another.",
+        ),
         Some(_) => Ok(()),
         None => {
             // SAFETY: within a transaction.
@@ -151,6 +152,9 @@ pub fn unbind(role: &str) -> Result<()> {
     let gone = query::one::<String>("DELETE FROM llm._binding b WHERE b.role = $1 RETURNING b.role", &[role.into()], See::New)?;
     match gone {
         Some(_) => Ok(()),
-        None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "the role is not bound").hint("llm._binding lists the roles that are.")),
+        None => {
+            Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "the role is not bound")
+                .hint("llm._binding lists the roles that are."))
+        }
     }
 }

@@ -184,11 +184,7 @@ fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
     for (is_asked, dimensions, condition) in [
         (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $3"),
         (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($4)"),
-        (
-            filter.owner.is_some(),
-            &[Dimension::User, Dimension::ApiKey],
-            "(x.user_id = $5 OR (x.user_id = '' AND x.api_key_id = ANY ($6)))",
-        ),
+        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "(x.user_id = $5 OR (x.user_id = '' AND x.api_key_id = ANY ($6)))"),
     ] {
         if is_asked {
             needed.extend_from_slice(dimensions);
@@ -208,14 +204,8 @@ pub fn is_used(organization: &str, filter: &Filter) -> Result<bool> {
              OR EXISTS (SELECT FROM llm._pending x WHERE x.organization_id = $1 AND x.kind = 0{where_})"
     );
     let (owner, owned) = filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
-    let arguments = [
-        organization.into(),
-        None::<String>.into(),
-        filter.project.clone().into(),
-        filter.keys.clone().into(),
-        owner.into(),
-        owned.into(),
-    ];
+    let arguments =
+        [organization.into(), None::<String>.into(), filter.project.clone().into(), filter.keys.clone().into(), owner.into(), owned.into()];
     Ok(query::one::<bool>(&sql, &arguments, See::Active)?.unwrap_or(false))
 }
 

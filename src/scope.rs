@@ -52,14 +52,7 @@ fn moment() -> Moment {
             statement: pg_sys::GetCurrentStatementStartTimestamp(),
             transaction: pg_sys::GetCurrentTransactionStartTimestamp(),
             subtransaction: pg_sys::GetCurrentSubTransactionId(),
-            snapshot: (
-                snapshot.xmin,
-                snapshot.xmax,
-                snapshot.xcnt,
-                snapshot.subxcnt,
-                snapshot.curcid,
-                snapshot.snapXactCompletionCount,
-            ),
+            snapshot: (snapshot.xmin, snapshot.xmax, snapshot.xcnt, snapshot.subxcnt, snapshot.curcid, snapshot.snapXactCompletionCount),
         }
     }
 }
@@ -167,8 +160,11 @@ impl Scope {
     }
 }
 
-/// (id, label, owner) of what occurs in usage the caller may see.
-pub fn labels(kind: Kind) -> Result<Vec<(String, Option<String>, Option<String>)>> {
+/// Id, label, owner.
+pub type Label = (String, Option<String>, Option<String>);
+
+/// Of what occurs in usage the caller may see.
+pub fn labels(kind: Kind) -> Result<Vec<Label>> {
     let scope = scope()?;
     let directories = Directories::load()?;
     let ids = match kind {

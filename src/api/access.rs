@@ -135,10 +135,8 @@ fn llm_scope() -> std::result::Result<
 #[pg_extern(sql = false)]
 fn llm_labels(
     kind: Option<String>,
-) -> std::result::Result<
-    TableIterator<'static, (name!(id, String), name!(label, Option<String>), name!(owner, Option<String>))>,
-    ErrorReport,
-> {
+) -> std::result::Result<TableIterator<'static, (name!(id, String), name!(label, Option<String>), name!(owner, Option<String>))>, ErrorReport>
+{
     let kind = attach::kind(&required("kind", kind)?)?;
     Ok(TableIterator::new(scope::labels(kind)?))
 }

@@ -210,12 +210,8 @@ fn llm_analytics_drivers(
 }
 
 fn answer(directories: &Directories, org: &str, zone: &Zone, range: &DateRange, compared: &DateRange) -> Result<Answer> {
-    let question = Question {
-        directories,
-        organization: bounded(org),
-        before: Days::ends(zone, compared)?,
-        after: Days::ends(zone, range)?,
-    };
+    let question =
+        Question { directories, organization: bounded(org), before: Days::ends(zone, compared)?, after: Days::ends(zone, range)? };
     const MODELS: &[Dimension] = &[Dimension::Mapping, Dimension::Provider];
     const KEYS: &[Dimension] = &[Dimension::Project, Dimension::ApiKey, Dimension::User];
     const APPLICATIONS: &[Dimension] = &[Dimension::Application];

@@ -98,7 +98,7 @@ fn table(org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<S
         members.push(Member { person, totals });
     }
     // Sorted by id already, what is nobody's last; the sort is stable.
-    members.sort_by(|a, b| b.totals.cost.cmp(&a.totals.cost));
+    members.sort_by_key(|member| std::cmp::Reverse(member.totals.cost));
     let table = Table {
         plan: directories.organization(&org)?.plan,
         from: date(days.range.from),

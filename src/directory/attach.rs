@@ -29,7 +29,8 @@ impl Facts {
 /// A kind as the caller spells it.
 pub fn kind(text: &str) -> Result<Kind> {
     let shown: String = text.chars().take(60).collect();
-    Kind::parse(text).ok_or_else(|| Error::argument(format!("unknown kind of directory \"{shown}\""), format!("Allowed: {}.", Kind::ALLOWED)))
+    Kind::parse(text)
+        .ok_or_else(|| Error::argument(format!("unknown kind of directory \"{shown}\""), format!("Allowed: {}.", Kind::ALLOWED)))
 }
 
 fn wrong_state(message: String, hint: &str) -> Error {
@@ -52,13 +53,7 @@ pub fn attach(kind: Kind, relation: pg_sys::Oid, columns: Option<Value>) -> Resu
     let Some(host) = &directory.host else { return Err(Error::internal("no host table")) };
     Spi::run_with_args(
         "INSERT INTO llm.directory (kind, relation_schema, relation_name, columns, preset) VALUES ($1, $2, $3, $4, $5)",
-        &[
-            kind.name().into(),
-            facts.schema.clone().into(),
-            facts.name.clone().into(),
-            JsonB(host.columns.to_json()?).into(),
-            preset.into(),
-        ],
+        &[kind.name().into(), facts.schema.clone().into(), facts.name.clone().into(), JsonB(host.columns.to_json()?).into(), preset.into()],
     )?;
     Spi::run_with_args("SELECT llm._install_directory_triggers($1, $2)", &[relation.into(), kind.name().into()])?;
     Ok(json!({"kind": kind.name(), "relation": facts.qualified(), "preset": preset, "columns": read}))
@@ -114,7 +109,10 @@ fn own_facts(relation: pg_sys::Oid) -> Result<Row> {
         let text = |name: &str| Ok::<_, Error>(row.get_by_name::<String, _>(name)?.unwrap_or_default());
         let is = |name: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(name)?.unwrap_or(false));
         let wrong = if text("kind")? != "r" {
-            Some(("is not an ordinary table", "Attach the host's own table; views, partitioned and foreign tables have no triggers that see every row."))
+            Some((
+                "is not an ordinary table",
+                "Attach the host's own table; views, partitioned and foreign tables have no triggers that see every row.",
+            ))
         } else if is("is_temporary")? {
             Some(("is a temporary table", "Attach a permanent table."))
         } else if is("is_system")? {

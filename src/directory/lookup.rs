@@ -57,12 +57,8 @@ impl Directories {
     pub fn organizations(&self, ids: &[String]) -> Result<HashMap<String, Organization>> {
         let directory = self.of(Kind::Organization);
         let plans = directory.maps("plan");
-        let without = Organization {
-            plan: (!plans).then(|| "enterprise".to_string()),
-            is_enterprise: !plans,
-            is_deleted: false,
-            is_known: false,
-        };
+        let without =
+            Organization { plan: (!plans).then(|| "enterprise".to_string()), is_enterprise: !plans, is_deleted: false, is_known: false };
         let mut found: HashMap<String, Organization> = ids.iter().map(|id| (id.clone(), without.clone())).collect();
         directory.rows(&["id", "plan", "status"], &[("id", ids)], |mut row| {
             let (id, plan, status) = (take(&mut row, 0), take(&mut row, 1), take(&mut row, 2));

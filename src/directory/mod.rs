@@ -84,18 +84,14 @@ impl Directory {
 
     /// The text of fields, NULL where a field is not mapped: for a SELECT list.
     fn select(&self, fields: &[&str]) -> String {
-        let texts = fields.iter().map(|field| self.sql(field).map_or("NULL::pg_catalog.text".into(), |sql| format!("({sql})::pg_catalog.text")));
+        let texts =
+            fields.iter().map(|field| self.sql(field).map_or("NULL::pg_catalog.text".into(), |sql| format!("({sql})::pg_catalog.text")));
         texts.collect::<Vec<_>>().join(", ")
     }
 
     /// Calls `f` with the texts of each row whose fields have one of the wanted values; '' is NULL. With nothing wanted: all rows. In the
     /// active snapshot; the shipped tables with the rights of the extension's owner, who the caller must be.
-    pub fn rows(
-        &self,
-        fields: &[&str],
-        wanted: &[(&str, &[String])],
-        mut f: impl FnMut(Vec<Option<String>>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn rows(&self, fields: &[&str], wanted: &[(&str, &[String])], mut f: impl FnMut(Vec<Option<String>>) -> Result<()>) -> Result<()> {
         if wanted.iter().any(|(field, values)| values.is_empty() || !self.maps(field)) {
             return Ok(());
         }
@@ -146,7 +142,9 @@ impl Directory {
                     let name = self.kind.name();
                     Err(Error::new(report.sql_error_code(), format!("directory \"{name}\" cannot be read"))
                         .detail("Its mapping fails on a row of the host's table.")
-                        .hint(format!("llm.directory has the mapping; detach_directory('{name}') and attach it with one that never fails.")))
+                        .hint(format!(
+                            "llm.directory has the mapping; detach_directory('{name}') and attach it with one that never fails."
+                        )))
                 }
                 other => other.rethrow(),
             })
@@ -158,11 +156,7 @@ impl Directory {
         let Some(locked) = self.host.as_ref().map(|host| lock(host.relation)).transpose()?.flatten() else { return Ok(()) };
         let _rights = ActingAs::user(locked.owner, true);
         let fields: Vec<&str> = self.kind.fields().iter().map(|field| field.name).collect();
-        let sql = format!(
-            "SELECT pg_catalog.max(pg_catalog.octet_length(pg_catalog.concat({}))) {}",
-            self.select(&fields),
-            locked.from
-        );
+        let sql = format!("SELECT pg_catalog.max(pg_catalog.octet_length(pg_catalog.concat({}))) {}", self.select(&fields), locked.from);
         self.without_content(|| query::each(&sql, &[], See::New, |_| Ok(())))
     }
 

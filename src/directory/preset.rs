@@ -16,7 +16,12 @@ const fn canonical(kind: Kind, has: &'static [&'static str], has_not: &'static [
     Preset { name: "canonical", kind, has, has_not, fields: &[] }
 }
 
-const fn litellm(kind: Kind, has: &'static [&'static str], has_not: &'static [&'static str], fields: &'static [(&'static str, &'static str)]) -> Preset {
+const fn litellm(
+    kind: Kind,
+    has: &'static [&'static str],
+    has_not: &'static [&'static str],
+    fields: &'static [(&'static str, &'static str)],
+) -> Preset {
     Preset { name: "litellm", kind, has, has_not, fields }
 }
 
@@ -55,7 +60,13 @@ const PRESETS: &[Preset] = &[
         Kind::User,
         &["user_id", "user_alias", "user_email", "user_role"],
         &[],
-        &[("id", "user_id"), ("name", "user_alias"), ("email", "user_email"), ("organization_id", "'default'::text"), ("role", LITELLM_ROLE)],
+        &[
+            ("id", "user_id"),
+            ("name", "user_alias"),
+            ("email", "user_email"),
+            ("organization_id", "'default'::text"),
+            ("role", LITELLM_ROLE),
+        ],
     ),
     litellm(
         Kind::Membership,
