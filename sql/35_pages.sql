@@ -1,6 +1,6 @@
 -- Identity, directories, and the functions behind the pages. Who may call what is decided in src/access.rs by the caller's identity.
 
--- Identity
+-- Identity. ROWS of llm._labels is high so that names are joined by hash, never row by row.
 
 CREATE FUNCTION llm.act_as(user_id text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -33,7 +33,7 @@ COMMENT ON FUNCTION llm._scope() IS
     'what the caller may see, for the policies, in one row: organizations (llm._org) they belong to, those they see all of, both as ids, their own API keys and the series of these in levels detail and key, and whether they see everything. Says nothing about anybody else';
 
 CREATE FUNCTION llm._labels(kind text) RETURNS TABLE (id text, label text, owner text)
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 100 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 10000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_labels_wrapper';
 COMMENT ON FUNCTION llm._labels(text) IS
     'names (and owners of API keys) of the ids that occur in usage the caller may see, from the directory of that kind (organization, project, api_key, user), else as they were last known. Errors: 22004, 22023';
