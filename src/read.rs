@@ -120,7 +120,7 @@ pub fn days(question: &Question) -> Result<Vec<Day>> {
         .iter()
         .map(|at| TimestampWithTimeZone::try_from(*at))
         .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::internal("day out of range"))?;
+        .map_err(|_| Error::argument("date out of range", "Use dates of the common era."))?;
     let arguments = [
         question.organization.clone().into(),
         starts.into(),
