@@ -115,11 +115,9 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
         let name = facts.qualified();
         let wrong = |why: &str, hint: &str| Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{name} {why}")).hint(hint));
         let kind = text("kind")?;
-        if !attaching || kind == "r" || kind == "p" {
-            if !is("is_owner")? {
-                return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
-                    .hint("The owner of the log, or a superuser, attaches and detaches it."));
-            }
+        if (!attaching || kind == "r" || kind == "p") && !is("is_owner")? {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
+                .hint("The owner of the log, or a superuser, attaches and detaches it."));
         }
         if !attaching {
             return Ok(facts);
