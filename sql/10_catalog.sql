@@ -11,6 +11,7 @@ CREATE TABLE llm.source (
     capture         text NOT NULL DEFAULT 'statement' CHECK (capture IN ('statement', 'row')),
     state           text NOT NULL DEFAULT 'attached' CHECK (state IN ('attached', 'detached', 'dropped')),
     complete_from   timestamptz NOT NULL DEFAULT '-infinity',
+    counts_from     timestamptz NOT NULL DEFAULT '-infinity',
     skipped_values  bigint NOT NULL DEFAULT 0,
     attached_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -27,6 +28,7 @@ COMMENT ON COLUMN llm.source.on_delete IS 'keep: deleted rows go on counting; su
 COMMENT ON COLUMN llm.source.capture IS 'statement, or row: also rows that a logical replication worker applies';
 COMMENT ON COLUMN llm.source.state IS 'attached, detached (its range is sealed) or dropped';
 COMMENT ON COLUMN llm.source.complete_from IS 'rows created at or after this instant are all counted; earlier ones once they are backfilled';
+COMMENT ON COLUMN llm.source.counts_from IS 'attached without its history: of rows created before this instant only those that come in later count, not how they change or go';
 COMMENT ON COLUMN llm.source.skipped_values IS 'values read as 0 because they were NaN, infinite or out of bounds';
 COMMENT ON COLUMN llm.source.attached_at IS 'when it was last attached';
 
@@ -47,10 +49,11 @@ CREATE TABLE llm._seal (
     "to"            timestamptz NOT NULL,
     reason          text NOT NULL,
     leaf            text,
+    leaf_oid        oid,
     CHECK ("from" < "to")
 );
 CREATE INDEX _seal_source ON llm._seal (source);
-COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all; leaf: the detached table (schema.name) that still has the rows: if it comes back, the range is read again';
+COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all; leaf, leaf_oid: the detached table that still has the rows, if it comes back the range is read again; the name is for after a restore';
 
 CREATE TABLE llm._fold_lock ();
 COMMENT ON TABLE llm._fold_lock IS 'locked by whoever writes rollups, one at a time; a table, because any role could take an advisory lock';

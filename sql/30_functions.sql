@@ -45,6 +45,18 @@ CREATE FUNCTION llm._take(source int, relation regclass, kind smallint, sign int
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_wrapper';
 COMMENT ON FUNCTION llm._take(int, regclass, smallint, int) IS 'adds all rows of one table to llm._pending';
 
+CREATE FUNCTION llm._take_entered(source int, relation regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_entered_wrapper';
+COMMENT ON FUNCTION llm._take_entered(int, regclass) IS 'counts the rows of a table that joined a log''s tree; what llm._left has of it counts already';
+
+CREATE FUNCTION llm._take_left(source int, relation regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_left_wrapper';
+COMMENT ON FUNCTION llm._take_left(int, regclass) IS 'takes the rows of a table that left a log''s tree into the kept ones, and remembers them in llm._left';
+
+CREATE FUNCTION llm._rebuild_leaf(source int, relation regclass, "from" timestamptz, "to" timestamptz) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_rebuild_leaf_wrapper';
+COMMENT ON FUNCTION llm._rebuild_leaf(int, regclass, timestamptz, timestamptz) IS 'rebuilds a range of a source, and beyond it whatever else a table that came back holds; where rows are gone the numbers stay and are sealed';
+
 CREATE FUNCTION llm._effective_on_delete(of_source text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_effective_on_delete_wrapper';
 COMMENT ON FUNCTION llm._effective_on_delete(text) IS 'llm.on_delete where it is set, else what the source says';
@@ -101,10 +113,10 @@ BEGIN
             time_to_first_token_ms bigint,
             PRIMARY KEY (created_at, id)
         ) PARTITION BY RANGE (created_at)$sql$, log);
-    EXECUTE format('ALTER TABLE %s OWNER TO %I', log, owner::regrole::text);
+    EXECUTE format('ALTER TABLE %s OWNER TO %I', log, pg_get_userbyid(owner));
     -- Whatever month a row is of, there is a place for it: an insert never fails for want of a partition.
     EXECUTE format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT', parts[1], parts[2] || '_default', log);
-    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', parts[1], parts[2] || '_default', owner::regrole::text);
+    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', parts[1], parts[2] || '_default', pg_get_userbyid(owner));
     PERFORM llm._create_month(parts[1], parts[2], owner, month) FROM generate_series(-1, 2) AS m(month);
     RETURN log::regclass;
 END
@@ -119,7 +131,7 @@ DECLARE
     part text := log_name || to_char(first, '"_"YYYY"_"MM');
 BEGIN
     EXECUTE format('CREATE TABLE %I.%I PARTITION OF %I.%I FOR VALUES FROM (%L) TO (%L)', log_schema, part, log_schema, log_name, first, first + interval '1 month');
-    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', log_schema, part, owner::regrole::text);
+    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', log_schema, part, pg_get_userbyid(owner));
 END
 $$;
 COMMENT ON FUNCTION llm._create_month(text, text, oid, int) IS 'the partition of one month of a request log, counted from this one';
@@ -142,10 +154,6 @@ CREATE FUNCTION llm.verify("from" timestamptz DEFAULT NULL, "to" timestamptz DEF
 COMMENT ON FUNCTION llm.verify(timestamptz, timestamptz, text) IS
     'compares rollups and pending rows with the logs, in one snapshot; no rows = proved. Half-open, widened to buckets, NULL is unbounded; sealed ranges and what is not backfilled yet are skipped. source is NULL for levels that are derived from detail. Errors: 22023';
 
-CREATE FUNCTION llm._rebuild_source("from" timestamptz, "to" timestamptz, source int) RETURNS bigint
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_rebuild_source_wrapper';
-COMMENT ON FUNCTION llm._rebuild_source(timestamptz, timestamptz, int) IS 'rebuilds one source; where rows are gone the numbers stay and are sealed';
-
 CREATE FUNCTION llm._fold_step() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_fold_step_wrapper';
 COMMENT ON FUNCTION llm._fold_step() IS 'folds one batch; whether there may be more';
@@ -155,7 +163,7 @@ CREATE FUNCTION llm._backfill_step() RETURNS text
 COMMENT ON FUNCTION llm._backfill_step() IS 'backfills some days of one log; says what was done, NULL when every log is complete';
 
 CREATE FUNCTION llm._heal() RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
 AS $$
 -- A leaf without its triggers (restored, or made while event triggers were off) gets them, and its rows are counted. Only where the root
 -- has its own: during a restore they come last.
@@ -165,12 +173,11 @@ DECLARE
 BEGIN
     FOR broken IN
         SELECT t.source, t.relation::regclass AS root FROM llm._trigger t
-        WHERE t.role = 'root' AND EXISTS (SELECT FROM llm._tree(t.relation::regclass) m
-                                          WHERE NOT EXISTS (SELECT FROM llm._trigger p WHERE p.relation = m.relation))
+        WHERE t.role = 'root' AND EXISTS (SELECT FROM llm._tree(t.relation::regclass) m WHERE llm._captured_by(m.relation::regclass) IS NULL)
     LOOP
         FOR step IN
             SELECT m.relation::regclass AS relation, m.is_leaf, s.* FROM llm.source s, llm._tree(broken.root) m
-            WHERE s.id = broken.source AND NOT EXISTS (SELECT FROM llm._trigger p WHERE p.relation = m.relation)
+            WHERE s.id = broken.source AND llm._captured_by(m.relation::regclass) IS NULL
         LOOP
             PERFORM llm._install_triggers(step.relation, step.id, step.version, 'part', step.capture);
         END LOOP;

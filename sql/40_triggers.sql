@@ -25,6 +25,11 @@ FROM pg_catalog.pg_trigger t
 WHERE t.tgname = 'llm_capture_insert' AND t.tgfoid = 'llm._capture()'::pg_catalog.regprocedure;
 COMMENT ON VIEW llm._trigger IS 'relations that carry the capture triggers, and the source their arguments name';
 
+CREATE FUNCTION llm._captured_by(relation regclass) RETURNS int
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_captured_by_wrapper';
+COMMENT ON FUNCTION llm._captured_by(regclass) IS
+    'the source that the capture triggers of a table name, NULL where it has none; as of now, which a REPEATABLE READ transaction''s snapshot may not show';
+
 CREATE FUNCTION llm._tree(root regclass) RETURNS TABLE (relation oid, is_leaf boolean)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -52,7 +57,7 @@ BEGIN
         JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
         LEFT JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
     LOOP
-        bounds := regexp_match(step.bound, '^FOR VALUES FROM \((?:''([^'']+)''|(MINVALUE))\) TO \((?:''([^'']+)''|(MAXVALUE))\)$');
+        bounds := regexp_match(step.bound, '^FOR VALUES FROM [(](?:''([^'']+)''|(MINVALUE))[)] TO [(](?:''([^'']+)''|(MAXVALUE))[)]$');
         IF step.partstrat <> 'r' OR step.partnatts <> 1 OR step.attname IS DISTINCT FROM created_at OR bounds IS NULL THEN
             "from" := NULL;
             "to" := NULL;
@@ -113,34 +118,37 @@ END
 $$;
 COMMENT ON FUNCTION llm._remove_triggers(regclass) IS 'takes the capture triggers off one table';
 
-CREATE FUNCTION llm._seal_range(source int, organization text, "from" timestamptz, "to" timestamptz, reason text, leaf text DEFAULT NULL) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $$
-    INSERT INTO llm._seal (source, organization_id, "from", "to", reason, leaf)
-    SELECT $1, $2, low, high, $5, $6
-    FROM (SELECT llm.bucket($3) AS low, CASE WHEN llm.bucket($4) = $4 THEN $4 ELSE llm._next_bucket(llm.bucket($4)) END AS high) widened
-    WHERE low < high
-$$;
-COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text, text) IS 'declares a range final, widened to buckets';
-
 CREATE FUNCTION llm._qualified(relation regclass) RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation $$;
 COMMENT ON FUNCTION llm._qualified(regclass) IS 'schema.name of a table, quoted where needed';
 
+CREATE FUNCTION llm._seal_range(source int, organization text, "from" timestamptz, "to" timestamptz, reason text, leaf regclass DEFAULT NULL) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO llm._seal (source, organization_id, "from", "to", reason, leaf, leaf_oid)
+    SELECT $1, $2, low, high, $5, llm._qualified($6), $6
+    FROM (SELECT llm.bucket($3) AS low, CASE WHEN llm.bucket($4) = $4 THEN $4 ELSE llm._next_bucket(llm.bucket($4)) END AS high) widened
+    WHERE low < high
+$$;
+COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text, regclass) IS 'declares a range final, widened to buckets';
+
 CREATE FUNCTION llm._leaf_entered(source llm.source, leaf regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
--- A table joined the tree. Its rows count from now on, unless it is one that left before: then its range was sealed with these very
--- rows, and reading them again settles whether it still holds them.
+-- A table joined the tree. Its rows count from now on, unless it is one that left before: then its range was sealed, or its rows were taken
+-- into the kept ones, with these very rows, and comparing them settles what it still holds.
 DECLARE
     sealed record;
 BEGIN
-    DELETE FROM llm._seal s WHERE s.source = ($1).id AND s.leaf = llm._qualified($2) RETURNING s."from", s."to" INTO sealed;
-    IF FOUND THEN
-        PERFORM llm._rebuild_source(sealed."from", sealed."to", ($1).id);
+    WITH unsealed AS (
+        DELETE FROM llm._seal s WHERE s.source = ($1).id AND (s.leaf_oid = $2 OR s.leaf = llm._qualified($2)) RETURNING s."from", s."to"
+    )
+    SELECT min("from") AS "from", max("to") AS "to" INTO sealed FROM unsealed;
+    IF sealed."from" IS NOT NULL THEN
+        PERFORM llm._rebuild_leaf(($1).id, leaf, sealed."from", sealed."to");
     ELSE
-        PERFORM llm._take(($1).id, leaf, 0::smallint, 1);
+        PERFORM llm._take_entered(($1).id, leaf);
     END IF;
 END
 $$;
@@ -164,9 +172,9 @@ BEGIN
     IF llm._effective_on_delete(($1).on_delete) = 'subtract' THEN
         PERFORM llm._take(($1).id, leaf, 0::smallint, -1);
     ELSIF known."from" IS NOT NULL AND ($1).complete_from <= known."from" THEN
-        PERFORM llm._seal_range(($1).id, NULL, known."from", known."to", 'detached leaf', llm._qualified(leaf));
+        PERFORM llm._seal_range(($1).id, NULL, known."from", known."to", 'detached leaf', leaf);
     ELSE
-        PERFORM llm._take(($1).id, leaf, 1::smallint, 1);
+        PERFORM llm._take_left(($1).id, leaf);
     END IF;
 END
 $$;
@@ -207,6 +215,19 @@ BEGIN
     IF root IS NULL THEN
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = root AND c.relispartition)
+       OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent WHERE (i.inhrelid = root AND NOT c.relkind = 'p') OR (i.inhparent = root AND c.relkind = 'r')) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('%s is attached as a request log', root),
+            DETAIL = 'As a partition, or with inheritance, rows would reach it through another table, where they are not seen.',
+            HINT = format('SELECT llm.detach_log(%L) first, then attach the root of the new tree; the numbers stay.', root);
+    END IF;
+    IF EXISTS (SELECT FROM llm._tree(root) m WHERE llm._captured_by(m.relation::regclass) <> source_id) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('a partition of %s is attached as a request log of its own', root),
+            HINT = 'SELECT llm.detach_log(..) of that table first; the numbers stay.';
+    END IF;
+    -- A detached log that had this name before is not followed; it gives way.
+    UPDATE llm.source s SET state = 'dropped' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = root AND s.id <> source_id AND s.state = 'detached' AND s.relation_schema = n.nspname AND s.relation_name = c.relname;
     UPDATE llm.source s SET relation_schema = n.nspname, relation_name = c.relname
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.oid = root AND s.id = source_id AND (s.relation_schema, s.relation_name) IS DISTINCT FROM (n.nspname::text, c.relname::text);
@@ -220,7 +241,7 @@ BEGIN
     END LOOP;
     FOR member IN
         SELECT m.relation::regclass AS relation, m.is_leaf FROM llm._tree(root) m
-        WHERE NOT EXISTS (SELECT FROM llm._trigger t WHERE t.relation = m.relation) ORDER BY m.relation
+        WHERE llm._captured_by(m.relation::regclass) IS NULL ORDER BY m.relation
     LOOP
         PERFORM llm._install_triggers(member.relation, source_id, src.version, 'part', src.capture);
         IF member.is_leaf THEN
@@ -235,15 +256,20 @@ COMMENT ON FUNCTION llm._sync_source(int) IS 'brings the record of a source in s
 CREATE FUNCTION llm._record_leaves(source llm.source, root regclass) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM llm._leaf l WHERE l.source = ($1).id;
-    INSERT INTO llm._leaf (source, leaf_schema, leaf_name, "from", "to")
-    SELECT ($1).id, n.nspname, c.relname, b."from", b."to"
-    FROM llm._tree(root) m
-    JOIN pg_class c ON c.oid = m.relation
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN LATERAL llm._leaf_bounds(m.relation::regclass, ($1).columns -> 'created_at' ->> 'column') b ON true
-    WHERE m.is_leaf
+    WITH found AS (
+        SELECT n.nspname::text AS leaf_schema, c.relname::text AS leaf_name, b."from", b."to"
+        FROM llm._tree(root) m
+        JOIN pg_class c ON c.oid = m.relation
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN LATERAL llm._leaf_bounds(m.relation::regclass, ($1).columns -> 'created_at' ->> 'column') b ON true
+        WHERE m.is_leaf
+    ), gone AS (
+        DELETE FROM llm._leaf l WHERE l.source = ($1).id AND NOT EXISTS (SELECT FROM found f WHERE f.leaf_schema = l.leaf_schema AND f.leaf_name = l.leaf_name)
+    )
+    INSERT INTO llm._leaf AS l (source, leaf_schema, leaf_name, "from", "to")
+    SELECT ($1).id, f.leaf_schema, f.leaf_name, f."from", f."to" FROM found f
     ON CONFLICT (leaf_schema, leaf_name) DO UPDATE SET source = EXCLUDED.source, "from" = EXCLUDED."from", "to" = EXCLUDED."to"
+    WHERE (l.source, l."from", l."to") IS DISTINCT FROM (EXCLUDED.source, EXCLUDED."from", EXCLUDED."to")
 $$;
 COMMENT ON FUNCTION llm._record_leaves(llm.source, regclass) IS 'writes the leaves of a log and their bounds to llm._leaf';
 
@@ -254,12 +280,29 @@ AS $$
 DECLARE
     found int;
 BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c CROSS JOIN LATERAL pg_partition_ancestors(c.objid::regclass) a
+               WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'foreign table' AND a.relid <> c.objid AND llm._captured_by(a.relid) IS NOT NULL) THEN
+        RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'an attached request log cannot have a foreign table as a partition',
+            DETAIL = 'Rows written on its own server would not be seen.', HINT = 'SELECT llm.detach_log(..) first; the numbers stay.';
+    END IF;
     FOR found IN
         SELECT DISTINCT t.source
         FROM pg_event_trigger_ddl_commands() c
-        CROSS JOIN LATERAL (SELECT c.objid AS relid UNION SELECT a.relid::oid FROM pg_partition_ancestors(c.objid::regclass) a) up
-        JOIN llm._trigger t ON t.relation = up.relid
-        WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column')
+        CROSS JOIN LATERAL (
+            SELECT c.objid AS relid
+            UNION SELECT a.relid::oid FROM pg_partition_ancestors(c.objid::regclass) a
+            UNION SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.objid
+        ) up
+        CROSS JOIN LATERAL (SELECT llm._captured_by(up.relid::regclass) AS source) t
+        WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column') AND t.source IS NOT NULL
+        UNION
+        -- an attached log that became part of another tree
+        SELECT t.source FROM llm._trigger t JOIN pg_class c ON c.oid = t.relation WHERE t.role = 'root' AND c.relispartition AND tg_tag = 'ALTER TABLE'
+        UNION
+        -- what expressions of mappings may call was changed
+        SELECT s.id FROM llm.source s
+        WHERE s.state = 'attached' AND s.columns::text LIKE '%"expression"%'
+          AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c WHERE c.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass))
         UNION
         SELECT t.source
         FROM pg_event_trigger_ddl_commands() c
@@ -281,14 +324,29 @@ DECLARE
     src llm.source;
     leaf llm._leaf;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE NOT d.is_temporary AND d.object_type <> 'index') THEN
+        RETURN;
+    END IF;
+    -- What expressions of mappings call, or a mapped column that went with its type.
+    FOR gone IN SELECT s.id, t.relation::regclass AS root FROM llm.source s JOIN llm._trigger t ON t.source = s.id AND t.role = 'root'
+        WHERE s.state = 'attached' AND EXISTS (
+            SELECT FROM pg_event_trigger_dropped_objects() d
+            WHERE d.object_type = 'table column'
+               OR (s.columns::text LIKE '%"expression"%' AND d.object_type IN ('function', 'type', 'operator', 'cast', 'collation')))
+    LOOP
+        PERFORM llm._check_mapping(gone.id, gone.root);
+    END LOOP;
     -- A detached table that is dropped never comes back: another of its name holds other rows.
-    UPDATE llm._seal s SET leaf = NULL FROM pg_event_trigger_dropped_objects() d
-        WHERE d.object_type = 'table' AND s.leaf = format('%I.%I', d.schema_name, d.object_name);
+    UPDATE llm._seal s SET leaf = NULL, leaf_oid = NULL FROM pg_event_trigger_dropped_objects() d
+        WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.leaf_oid = d.objid;
+    DELETE FROM llm._left l USING pg_event_trigger_dropped_objects() d
+        WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.leaf_oid = d.objid;
     FOR gone IN SELECT s AS src FROM pg_event_trigger_dropped_objects() d
         JOIN llm.source s ON s.relation_schema = d.schema_name AND s.relation_name = d.object_name AND s.state <> 'dropped'
         WHERE d.object_type = 'table' AND NOT d.is_temporary
     LOOP
         src := gone.src;
+        DELETE FROM llm._left l WHERE l.source = src.id;
         DELETE FROM llm._leaf l WHERE l.source = src.id;
         DELETE FROM llm._seal s WHERE s.source = src.id;
         PERFORM llm._seal_range(src.id, NULL, '-infinity', 'infinity', 'dropped');
@@ -309,8 +367,8 @@ $$;
 COMMENT ON FUNCTION llm._dropped() IS 'event trigger: seals what a dropped log or a dropped table of its tree held';
 
 CREATE EVENT TRIGGER llm_analytics_ddl ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SCHEMA')
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'ALTER TABLE', 'ALTER INDEX', 'ALTER VIEW', 'ALTER SCHEMA', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+                 'IMPORT FOREIGN SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER OPERATOR')
     EXECUTE FUNCTION llm._ddl_end();
 CREATE EVENT TRIGGER llm_analytics_drop ON sql_drop
-    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
     EXECUTE FUNCTION llm._dropped();

@@ -53,13 +53,19 @@ AS $$
 DECLARE
     found record;
 BEGIN
+    IF NOT EXISTS (SELECT FROM llm.directory) THEN
+        RETURN;
+    END IF;
     FOR found IN
-        SELECT DISTINCT t.relation, t.kind, n.nspname, r.relname
-        FROM pg_event_trigger_ddl_commands() c
-        JOIN pg_class r ON (c.classid = 'pg_class'::regclass AND r.oid = c.objid) OR (c.classid = 'pg_namespace'::regclass AND r.relnamespace = c.objid)
-        JOIN llm._directory_trigger t ON t.relation = r.oid
+        SELECT t.relation, t.kind, n.nspname, r.relname
+        FROM llm._directory_trigger t
+        JOIN pg_class r ON r.oid = t.relation
         JOIN pg_namespace n ON n.oid = r.relnamespace
-        WHERE n.nspname <> 'llm'
+        WHERE n.nspname <> 'llm' AND EXISTS (
+            SELECT FROM pg_event_trigger_ddl_commands() c
+            WHERE (c.classid = 'pg_class'::regclass AND c.objid = r.oid) OR (c.classid = 'pg_namespace'::regclass AND c.objid = n.oid)
+               -- what expressions of mappings may call was changed
+               OR c.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass))
     LOOP
         UPDATE llm.directory d SET relation_schema = found.nspname, relation_name = found.relname
             WHERE d.kind = found.kind AND (d.relation_schema, d.relation_name) IS DISTINCT FROM (found.nspname::text, found.relname::text);
@@ -72,16 +78,29 @@ COMMENT ON FUNCTION llm._directory_ddl() IS 'event trigger: follows renames of a
 CREATE FUNCTION llm._directory_dropped() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    found record;
 BEGIN
+    IF NOT EXISTS (SELECT FROM llm.directory) THEN
+        RETURN;
+    END IF;
     DELETE FROM llm.directory x USING pg_event_trigger_dropped_objects() d
         WHERE d.object_type = 'table' AND NOT d.is_temporary AND x.relation_schema = d.schema_name AND x.relation_name = d.object_name;
+    -- What expressions of mappings call, or a mapped column that went with its type.
+    FOR found IN SELECT t.kind, t.relation FROM llm._directory_trigger t JOIN llm.directory x ON x.kind = t.kind JOIN pg_class c ON c.oid = t.relation
+        WHERE c.relnamespace <> 'llm'::regnamespace AND EXISTS (
+            SELECT FROM pg_event_trigger_dropped_objects() d
+            WHERE d.object_type = 'table column'
+               OR (x.columns::text LIKE '%"expression"%' AND d.object_type IN ('function', 'type', 'operator', 'cast', 'collation')))
+    LOOP
+        PERFORM llm._check_directory(found.kind, found.relation);
+    END LOOP;
 END
 $$;
-COMMENT ON FUNCTION llm._directory_dropped() IS 'event trigger: a kind whose table was dropped is read from the shipped table again';
+COMMENT ON FUNCTION llm._directory_dropped() IS 'event trigger: a kind whose table was dropped is read from the shipped table again; refuses to drop what a mapping calls';
 
 CREATE EVENT TRIGGER llm_analytics_directory_ddl ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'ALTER VIEW', 'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER OPERATOR')
     EXECUTE FUNCTION llm._directory_ddl();
 CREATE EVENT TRIGGER llm_analytics_directory_drop ON sql_drop
-    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
     EXECUTE FUNCTION llm._directory_dropped();

@@ -47,7 +47,7 @@ DECLARE
     dumped regclass;
 BEGIN
     FOREACH dumped IN ARRAY ARRAY[
-        'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._org', 'llm.series',
+        'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._left', 'llm._org', 'llm.series',
         'llm._rollup_detail', 'llm._rollup_project_model', 'llm._rollup_model', 'llm._rollup_key', 'llm._rollup_project', 'llm._rollup_kept',
         'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.membership', 'llm.model_alias',
         'llm.directory', 'llm._remembered', 'llm._binding',

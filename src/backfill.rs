@@ -2,8 +2,10 @@
 //!
 //! `llm.source.complete_from` is all the state there is, so it can stop anywhere and go on from there.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
+use crate::rights::Snapshot;
 use crate::source::log;
 use llm_analytics_core::bucket::MICROS_PER_DAY;
 use pgrx::prelude::*;
@@ -14,32 +16,44 @@ const ROWS: i64 = 50_000;
 /// What one step did.
 pub struct Step {
     pub relation: String,
-    pub from: TimestampWithTimeZone,
+    /// None: somebody else had done it.
+    pub from: Option<TimestampWithTimeZone>,
     pub changed: i64,
 }
 
 /// One step of one source; None when every attached log is complete.
 pub fn step() -> Result<Option<Step>> {
-    // Before the source is chosen, so that two backfills do not do the same day twice.
-    rebuild::lock_logs(None)?;
-    crate::rollup::lock()?;
-    let next = Spi::connect_mut(|client| {
-        let row = client.update(include_str!("../sql/query/backfill_next.sql"), None, &[])?.first();
-        if row.is_empty() {
-            return Ok::<_, Error>(None);
-        }
-        Ok(row.get::<i32>(1)?.zip(row.get::<TimestampWithTimeZone>(2)?).zip(row.get::<String>(3)?))
-    })?;
-    let Some(((source, to), relation)) = next else { return Ok(None) };
-    let from = match log::nth_newest(source, to, ROWS)? {
+    let Some((source, ..)) = next()? else { return Ok(None) };
+    // Then again under the locks, so that two backfills do not do the same day twice.
+    rebuild::lock_logs(Some(source))?;
+    let Some((source, to, relation)) = next()?.filter(|(again, ..)| *again == source) else {
+        return Ok(Some(Step { relation: String::new(), from: None, changed: 0 }));
+    };
+    let newest = {
+        let _snapshot = Snapshot::of_statement();
+        log::nth_newest(source, to, ROWS)?
+    };
+    let from = match newest {
         Some(instant) => day_of(instant)?,
         None => TimestampWithTimeZone::negative_infinity(),
     };
     let range =
         Range { from: pg_sys::TimestampTz::from(from), to: pg_sys::TimestampTz::from(to), organization: None, source: Some(source) };
     let changed = rebuild::range(&range, Loss::Seal)?;
-    Spi::run_with_args("UPDATE llm.source SET complete_from = $2 WHERE id = $1", &[source.into(), from.into()])?;
-    Ok(Some(Step { relation, from, changed }))
+    // Unless somebody has asked meanwhile for all of it to be read again.
+    let done = "UPDATE llm.source SET complete_from = $2 WHERE id = $1 AND complete_from = $3";
+    Spi::run_with_args(done, &[source.into(), from.into(), to.into()])?;
+    Ok(Some(Step { relation, from: Some(from), changed }))
+}
+
+/// The log that is to be backfilled next, where its complete part begins, its name.
+fn next() -> Result<Option<(i32, TimestampWithTimeZone, String)>> {
+    let mut found = None;
+    query::each(include_str!("../sql/query/backfill_next.sql"), &[], See::New, |row| {
+        found = row.get(1).zip(row.get(2)).zip(row.get(3)).map(|((source, to), relation)| (source, to, relation));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// The start of the UTC day.

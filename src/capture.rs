@@ -27,6 +27,9 @@ struct Plan {
     keeps_deleted: bool,
     /// False for a table that left the tree and still has its triggers: it counts for nothing.
     in_tree: bool,
+    /// Attached without its history: of rows created before, only those that come in count, since it is not known of one that changes or
+    /// goes whether it did.
+    counts_from: i64,
     /// Holds the expression trees.
     context: pg_sys::MemoryContext,
 }
@@ -145,9 +148,10 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             let _latest = Snapshot::latest();
             return crate::source::log::take(source, (*relation).rd_id, deleted, sign);
         }
-        let mut changes = Changes::new(source, relation, &plan);
         let is_update = operation == pg_sys::TRIGGER_EVENT_UPDATE;
         let is_delete = operation == pg_sys::TRIGGER_EVENT_DELETE;
+        let counts_from = if is_update || is_delete { plan.counts_from } else { i64::MIN };
+        let mut changes = Changes::new(source, relation, &plan, counts_from);
         if by_row {
             if is_update {
                 changes.slot(data.tg_trigslot, Kind::Detail, -1)?;
@@ -200,6 +204,31 @@ unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, i32, Role)> {
     }
 }
 
+/// The source that the capture triggers of a table name, as of now.
+pub fn source_of(relation: pg_sys::Oid) -> Result<Option<i32>> {
+    // SAFETY: the relation is open while its triggers are looked at; names and arguments are NUL-terminated.
+    unsafe {
+        let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if open.is_null() {
+            return Ok(None);
+        }
+        let found = (*open).trigdesc.as_ref().and_then(|triggers| {
+            std::slice::from_raw_parts(triggers.triggers, triggers.numtriggers as usize).iter().find_map(|trigger| {
+                // By the function, which nobody else may use: a name can be anybody's.
+                let function = pg_sys::get_func_name(trigger.tgfoid);
+                let is_ours = trigger.tgnargs == 3
+                    && CStr::from_ptr(trigger.tgname) == c"llm_capture_insert"
+                    && !function.is_null()
+                    && CStr::from_ptr(function) == c"_capture"
+                    && pg_sys::get_func_namespace(trigger.tgfoid) == pg_sys::get_namespace_oid(c"llm".as_ptr(), true);
+                is_ours.then(|| CStr::from_ptr(*trigger.tgargs).to_str().ok()?.parse().ok()).flatten()
+            })
+        });
+        pg_sys::relation_close(open, pg_sys::AccessShareLock as i32);
+        Ok(found)
+    }
+}
+
 unsafe fn has_rows(data: &pg_sys::TriggerData) -> bool {
     // SAFETY: transition tables of the statement, null where the event has none.
     unsafe { [data.tg_oldtable, data.tg_newtable].into_iter().any(|table| !table.is_null() && pg_sys::tuplestore_tuple_count(table) > 0) }
@@ -239,14 +268,14 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
     let found = {
         let _latest = Snapshot::latest();
         let _rights = ActingAs::extension_owner()?;
-        let mut found = (None, None, None);
+        let mut found = (None, None, None, None);
         query::each(include_str!("../sql/query/capture_plan.sql"), &[source.into(), oid.into()], See::Active, |row| {
-            found = (row.get::<pgrx::JsonB>(1), row.get::<bool>(2), row.get::<bool>(3));
+            found = (row.get::<pgrx::JsonB>(1), row.get::<bool>(2), row.get::<bool>(3), row.get::<TimestampWithTimeZone>(4));
             Ok(())
         })?;
         found
     };
-    let (Some(columns), Some(keeps_deleted), member) = found else {
+    let (Some(columns), Some(keeps_deleted), member, counts_from) = found else {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("request log source {source} is unknown"),
@@ -269,7 +298,10 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
         let reading = Reading::bind(relation, &mapping);
         pg_sys::MemoryContextSwitchTo(previous);
         match reading {
-            Ok(reading) => Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), context }),
+            Ok(reading) => {
+                let counts_from = counts_from.map_or(i64::MIN, pg_sys::TimestampTz::from);
+                Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), counts_from, context })
+            }
             Err(error) => {
                 pg_sys::MemoryContextDelete(context);
                 Err(error)
@@ -283,6 +315,7 @@ struct Changes<'p> {
     source: i32,
     plan: &'p Plan,
     relation: pg_sys::Relation,
+    counts_from: i64,
     deltas: Deltas,
     evaluation: Option<Evaluation>,
 }
@@ -297,7 +330,7 @@ struct Evaluation {
 }
 
 impl<'p> Changes<'p> {
-    unsafe fn new(source: i32, relation: pg_sys::Relation, plan: &'p Plan) -> Changes<'p> {
+    unsafe fn new(source: i32, relation: pg_sys::Relation, plan: &'p Plan, counts_from: i64) -> Changes<'p> {
         // SAFETY: the executor state lives in the current (per-query) memory context and is freed in `finish`, or with the context.
         let evaluation = plan.reading.needs_evaluation().then(|| unsafe {
             let rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
@@ -309,7 +342,7 @@ impl<'p> Changes<'p> {
             });
             Evaluation { estate, econtext, states: states.collect(), _rights: rights }
         });
-        Changes { source, plan, relation, deltas: Deltas::default(), evaluation }
+        Changes { source, plan, relation, counts_from, deltas: Deltas::default(), evaluation }
     }
 
     /// Adds all rows of a transition table.
@@ -357,7 +390,7 @@ impl<'p> Changes<'p> {
                 (Place::Expression(_), Some(evaluation)) => evaluate(evaluation, evaluation.states[at]),
                 (Place::Expression(_), None) => None,
             };
-            let read = self.plan.reading.row(value);
+            let read = self.plan.reading.row(value).filter(|(created_at, ..)| *created_at >= self.counts_from);
             add(&mut self.deltas, self.source, read, kind, sign)
         }
     }
@@ -389,11 +422,11 @@ pub fn add(deltas: &mut Deltas, source: i32, read: Option<(i64, Row<'_>, i128)>,
     let Some((created_at, row, skipped)) = read else { return Ok(()) };
     let begin = bucket::start(created_at);
     deltas.add(source, kind, begin, &row, sign)?;
-    // Reported once, when the row comes in.
-    if skipped > 0 && kind == Kind::Detail && sign > 0 {
+    // Reported once, when the row comes in; an UPDATE takes back what it replaces.
+    if skipped > 0 && kind == Kind::Detail {
         let mut note = Row { organization: row.organization, ..Row::default() };
         note.measures.counts[measure::REQUESTS] = skipped;
-        deltas.add(source, Kind::Skipped, begin, &note, 1)?;
+        deltas.add(source, Kind::Skipped, begin, &note, sign)?;
     }
     Ok(())
 }

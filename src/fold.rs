@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// Folds at most `limit` pending rows; how many it took.
 pub fn batch(limit: i64) -> Result<i64> {
-    rollup::lock()?;
+    rollup::lock(rollup::Work::Fold)?;
     let mut deltas = Deltas::default();
     let mut skipped: HashMap<i32, i64> = HashMap::new();
     let mut taken = 0;

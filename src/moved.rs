@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 use pgrx::prelude::*;
 use std::cell::Cell;
 
+// pgrx has no bindings of these. Neither raises an error for what it is given here.
 unsafe extern "C-unwind" {
-    /// utils/datum.h, which pgrx has no binding of: compares bytes, raises no error.
+    /// catalog/partition.h: the tables above a partition.
+    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    /// utils/datum.h: compares bytes.
     fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: std::ffi::c_int) -> bool;
 }
 
@@ -64,6 +67,11 @@ pub unsafe fn check(data: &pg_sys::TriggerData, source: i32) -> Result<()> {
     MOVED.set(None);
     // SAFETY: the statement holds its locks on both relations; slots and conversion are freed here, or with the statement's memory.
     let is_held = unsafe {
+        // Anybody may put the row trigger on a table of their own.
+        let ancestors = get_partition_ancestors(moved.leaf);
+        if !pg_sys::list_member_oid(ancestors, (*data.tg_relation).rd_id) {
+            return Ok(());
+        }
         let leaf = pg_sys::table_open(moved.leaf, pg_sys::NoLock as i32);
         let root = (*data.tg_relation).rd_att;
         let map = pg_sys::convert_tuples_by_name((*leaf).rd_att, root);

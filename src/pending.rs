@@ -190,7 +190,7 @@ impl RowMemory {
     /// Before each row: what earlier rows allocated may be gone afterwards.
     pub fn step(&mut self) {
         self.rows += 1;
-        if self.rows % 256 == 0 {
+        if self.rows.is_multiple_of(256) {
             // SAFETY: nothing allocated in it is used after a step.
             unsafe { pg_sys::MemoryContextReset(self.context) };
         }

@@ -107,7 +107,7 @@ pub fn cells(asked: &Asked<'_>) -> Result<Vec<Cell>> {
         .iter()
         .map(|at| TimestampWithTimeZone::try_from(*at))
         .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::internal("day out of range"))?;
+        .map_err(|_| Error::argument("date out of range", "Use dates of the common era."))?;
     let (owner, owned) = asked.filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
     let arguments = [
         asked.organization.into(),

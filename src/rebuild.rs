@@ -39,7 +39,6 @@ pub struct Range {
 /// Rebuilds a range; how many rollup rows were written.
 pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     lock_logs(range.source)?;
-    rollup::lock()?;
     let mut work = Work::default();
     {
         // Under REPEATABLE READ the transaction's: then what others folded since raises 40001 when it is written.
@@ -227,27 +226,37 @@ fn repair(range: &Range) -> Result<i64> {
     Ok(written)
 }
 
-/// Waits for a TRUNCATE, DETACH or DROP that is under way, before the snapshot is taken: these are not in any snapshot, so one taken
-/// before them would miss both the rows and the deltas that stand for them. Logs first, then the fold lock: whoever alters a log may
-/// need the fold lock after it.
+/// Takes the fold lock and a reader's lock on every table of the logs, before the snapshot is taken: what a TRUNCATE, DETACH or DROP that
+/// is under way removes is in no snapshot, so one from before it would miss both the rows and the deltas that stand for them. Nothing is
+/// held while it waits, so that it takes part in no deadlock with whoever alters logs one after the other.
 pub fn lock_logs(source: Option<i32>) -> Result<()> {
-    let mut tables: Vec<pg_sys::Oid> = Vec::new();
-    query::each(include_str!("../sql/query/log_tables.sql"), &[source.into()], See::New, |row| {
-        tables.extend(row.get::<pg_sys::Oid>(1));
-        Ok(())
-    })?;
-    for table in tables {
-        // SAFETY: waits, and is released at the end of the transaction; a table that is gone by then locks nothing that matters.
-        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
+    let mode = pg_sys::AccessShareLock as i32;
+    loop {
+        rollup::lock(rollup::Work::Rebuild)?;
+        let mut tables: Vec<pg_sys::Oid> = Vec::new();
+        query::each(include_str!("../sql/query/log_tables.sql"), &[source.into()], See::New, |row| {
+            tables.extend(row.get::<pg_sys::Oid>(1));
+            Ok(())
+        })?;
+        // SAFETY: locks by oid, released at the end of the transaction or here; a table that is gone by then locks nothing that matters.
+        unsafe {
+            let Some(busy) = tables.iter().position(|table| !pg_sys::ConditionalLockRelationOid(*table, mode)) else { return Ok(()) };
+            for table in &tables[..busy] {
+                pg_sys::UnlockRelationOid(*table, mode);
+            }
+            rollup::unlock(rollup::Work::Rebuild)?;
+            pg_sys::LockRelationOid(tables[busy], mode);
+            pg_sys::UnlockRelationOid(tables[busy], mode);
+        }
     }
-    Ok(())
 }
 
 pub fn instant(at: Micros) -> Result<TimestampWithTimeZone> {
     match at {
         Micros::MIN => Ok(TimestampWithTimeZone::negative_infinity()),
         Micros::MAX => Ok(TimestampWithTimeZone::positive_infinity()),
-        at => TimestampWithTimeZone::try_from(at).map_err(|_| Error::internal("instant out of range")),
+        at => TimestampWithTimeZone::try_from(at)
+            .map_err(|_| Error::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp out of range").hint("Use 'infinity'.")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! SQL is put together from the closed lists of levels, dimensions and measures in `core`, never from data.
 
 use crate::error::{Error, Result};
+use crate::pending::own_table;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Deltas, Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
@@ -14,9 +15,30 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// One at a time: waits for whoever writes rollups now. A table lock, because any role could take an advisory lock.
-pub fn lock() -> Result<()> {
-    Spi::run("LOCK TABLE llm._fold_lock IN EXCLUSIVE MODE").map_err(Error::from)
+/// Who locks `llm._fold_lock`, and against whom. A table lock, because any role could take an advisory lock.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Work {
+    /// Against folds and rebuilds.
+    Fold = pg_sys::ShareUpdateExclusiveLock,
+    /// Against everybody.
+    Rebuild = pg_sys::ExclusiveLock,
+    /// Against rebuilds only: rows that are counted as a whole, by DDL. A rebuild that reads a log might read them without seeing the deltas.
+    Intake = pg_sys::RowExclusiveLock,
+}
+
+/// Waits for whoever is at work.
+pub fn lock(work: Work) -> Result<()> {
+    // SAFETY: waits, interruptibly; held to the end of the transaction.
+    unsafe { pg_sys::LockRelationOid(own_table(c"_fold_lock")?, work as i32) };
+    Ok(())
+}
+
+/// Gives back what [`lock`] took, where nothing was written since.
+pub fn unlock(work: Work) -> Result<()> {
+    // SAFETY: we hold it.
+    unsafe { pg_sys::UnlockRelationOid(own_table(c"_fold_lock")?, work as i32) };
+    Ok(())
 }
 
 /// A series as a level keeps it: organization (`llm._org`), source, dimensions.

@@ -134,6 +134,11 @@ impl Deltas {
         }
     }
 
+    /// The sum by a key.
+    pub fn get(&self, key: Key<'_>) -> Option<&Measures> {
+        self.sums.get(key.0)
+    }
+
     pub fn len(&self) -> usize {
         self.sums.len()
     }

@@ -39,10 +39,11 @@ fn llm_backfill_step() -> Report<Option<String>> {
 
 pub fn backfill_step() -> Result<Option<String>> {
     let Some(step) = backfill::step()? else { return Ok(None) };
-    Ok(Some(if step.from.is_neg_infinity() {
+    let Some(from) = step.from else { return Ok(Some("another backfill is at work".into())) };
+    Ok(Some(if from.is_neg_infinity() {
         format!("{} is complete ({} rollup rows written)", step.relation, step.changed)
     } else {
-        let day = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[step.from.into()], See::New)?;
+        let day = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[from.into()], See::New)?;
         format!("{} is complete from {} on ({} rollup rows written)", step.relation, day.unwrap_or_default(), step.changed)
     }))
 }
@@ -67,13 +68,6 @@ fn llm_rebuild(
 ) -> Report<i64> {
     let loss = if allow_loss.ok_or_else(|| Error::null("allow_loss"))? { Loss::Allow } else { Loss::Refuse };
     Ok(rebuild::range(&range(from, to, organization)?, loss)?)
-}
-
-/// One source, rows that are gone are sealed: what a partition that comes back needs.
-#[pg_extern(sql = false)]
-fn llm_rebuild_source(from: TimestampWithTimeZone, to: TimestampWithTimeZone, source: i32) -> Report<i64> {
-    let range = Range { source: Some(source), ..range(Some(from), Some(to), None)? };
-    Ok(rebuild::range(&range, Loss::Seal)?)
 }
 
 type Difference = (

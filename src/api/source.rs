@@ -1,8 +1,9 @@
 //! Attaching and detaching logs.
 
+use crate::capture;
 use crate::error::{Error, Result};
 use crate::source::attach::{self, Options};
-use crate::source::log;
+use crate::source::{leaf, log};
 use llm_analytics_core::delta::Kind;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -54,6 +55,34 @@ fn llm_take(source: i32, relation: pg_sys::Oid, kind: i16, sign: i32) -> std::re
     let kind = if kind == Kind::Kept as i16 { Kind::Kept } else { Kind::Detail };
     let _latest = crate::rights::Snapshot::latest();
     Ok(log::take(source, relation, kind, sign.into())?)
+}
+
+#[pg_extern(sql = false)]
+fn llm_take_entered(source: i32, relation: pg_sys::Oid) -> std::result::Result<(), ErrorReport> {
+    let _latest = crate::rights::Snapshot::latest();
+    Ok(leaf::entered(source, relation)?)
+}
+
+#[pg_extern(sql = false)]
+fn llm_take_left(source: i32, relation: pg_sys::Oid) -> std::result::Result<(), ErrorReport> {
+    let _latest = crate::rights::Snapshot::latest();
+    Ok(leaf::left(source, relation)?)
+}
+
+#[pg_extern(sql = false)]
+fn llm_rebuild_leaf(
+    source: i32,
+    relation: pg_sys::Oid,
+    from: TimestampWithTimeZone,
+    to: TimestampWithTimeZone,
+) -> std::result::Result<(), ErrorReport> {
+    Ok(leaf::rebuild(source, relation, from, to)?)
+}
+
+/// The source that a table's capture triggers name.
+#[pg_extern(sql = false)]
+fn llm_captured_by(relation: pg_sys::Oid) -> std::result::Result<Option<i32>, ErrorReport> {
+    Ok(capture::source_of(relation)?)
 }
 
 #[pg_extern(sql = false)]

@@ -208,9 +208,10 @@ fn resolve(kind: Kind, relation: pg_sys::Oid, facts: &Facts, spelled: &preset::S
     for field in kind.fields() {
         let Some((_, sql)) = spelled.iter().find(|(name, _)| name == field.name) else { continue };
         let origin = if facts.columns.contains(sql) {
-            let number = columns.iter().find(|column| column.name == *sql).map_or(0, |column| column.number);
-            refuse_virtual(&columns, field.name, &BTreeMap::from([(sql.clone(), number)]))?;
-            Origin::Column { column: sql.clone(), attnum: number }
+            let found = columns.iter().find(|column| column.name == *sql);
+            let (attnum, type_name) = found.map_or((0, String::new()), |column| (column.number, column.type_name()));
+            refuse_virtual(&columns, field.name, &BTreeMap::from([(sql.clone(), attnum)]))?;
+            Origin::Column { column: sql.clone(), attnum, type_name }
         } else {
             let checked = expression::check(open.0, field.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, field.name, &checked.columns)?;
@@ -246,9 +247,9 @@ fn followed(kind: Kind, relation: pg_sys::Oid, before: &Columns) -> Result<Colum
     let mut fields = Vec::with_capacity(before.0.len());
     for (name, origin) in &before.0 {
         let followed = match origin {
-            Origin::Column { column, attnum } => {
+            Origin::Column { column, attnum, .. } => {
                 match current.iter().find(|known| known.name == *column || (!has(column) && known.number == *attnum)) {
-                    Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number }),
+                    Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number, type_name: known.type_name() }),
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }

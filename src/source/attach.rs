@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::query::{self, See};
-use crate::rights::{ActingAs, owner_of};
+use crate::rights::{ActingAs, Snapshot, owner_of};
 use crate::source::column::{self, Column};
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
@@ -40,7 +40,11 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
     let facts = facts(relation, true)?;
     let (preset, spelled) = spell(&facts, columns)?;
     let mapping = resolve(relation, &facts, &spelled)?;
-    let is_empty = log::is_empty(relation, &mapping)?;
+    let (is_empty, newest) = {
+        // Under the lock, whatever the transaction's isolation level: a row that is not seen now is never counted.
+        let _latest = Snapshot::latest();
+        (log::is_empty(relation, &mapping)?, if options.backfill { None } else { log::newest(relation, &mapping)? })
+    };
     let counted = is_empty || !options.backfill;
     let source = Spi::connect_mut(|client| {
         let arguments = [
@@ -55,13 +59,13 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
         let source = client.update(include_str!("../../sql/query/attach_source.sql"), None, &arguments)?.first().get::<i32>(1)?;
         let source = source.ok_or_else(|| Error::internal("no source"))?;
         client.update(include_str!("../../sql/query/attach_install.sql"), None, &[relation.into(), source.into()])?;
-        client.update(include_str!("../../sql/query/attach_unseal.sql"), None, &[source.into(), relation.into(), options.backfill.into()])?;
+        client.update(
+            include_str!("../../sql/query/attach_unseal.sql"),
+            None,
+            &[source.into(), relation.into(), options.backfill.into()],
+        )?;
         if !options.backfill {
-            client.update(
-                include_str!("../../sql/query/attach_without_history.sql"),
-                None,
-                &[source.into(), log::newest(relation, &mapping)?.into()],
-            )?;
+            client.update(include_str!("../../sql/query/attach_without_history.sql"), None, &[source.into(), newest.into()])?;
         }
         Ok::<_, Error>(source)
     })?;
@@ -111,11 +115,9 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
         let name = facts.qualified();
         let wrong = |why: &str, hint: &str| Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{name} {why}")).hint(hint));
         let kind = text("kind")?;
-        if !attaching || kind == "r" || kind == "p" {
-            if !is("is_owner")? {
-                return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
-                    .hint("The owner of the log, or a superuser, attaches and detaches it."));
-            }
+        if (!attaching || kind == "r" || kind == "p") && !is("is_owner")? {
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
+                .hint("The owner of the log, or a superuser, attaches and detaches it."));
         }
         if !attaching {
             return Ok(facts);
@@ -231,8 +233,9 @@ fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> R
     for known in field::FIELDS {
         let Some((_, sql)) = spelled.iter().find(|(name, _)| name == known.name) else { continue };
         let origin = if facts.columns.contains(sql) {
-            let number = columns.iter().find(|column| column.name == *sql).map_or(0, |column| column.number);
-            Origin::Column { column: sql.clone(), attnum: number }
+            let found = columns.iter().find(|column| column.name == *sql);
+            let (attnum, type_name) = found.map_or((0, String::new()), |column| (column.number, column.type_name()));
+            Origin::Column { column: sql.clone(), attnum, type_name }
         } else {
             let checked = expression::check(open.0, known.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, known.name, &checked.columns)?;
@@ -274,6 +277,11 @@ pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
     if mapping != before {
         Spi::run_with_args("UPDATE llm.source SET columns = $2 WHERE id = $1", &[source.into(), JsonB(mapping.to_json()?).into()])?;
     }
+    let types = |mapping: &Mapping| mapping.0.iter().map(|(_, origin)| origin.type_name().to_string()).collect::<Vec<_>>();
+    if types(&mapping) != types(&before) {
+        // A rewrite fires no trigger: all of it is read again.
+        Spi::run_with_args("UPDATE llm.source SET complete_from = 'infinity' WHERE id = $1", &[source.into()])?;
+    }
     Ok(())
 }
 
@@ -286,9 +294,9 @@ fn followed(relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
     let mut fields = Vec::with_capacity(before.0.len());
     for (known, origin) in &before.0 {
         let followed = match origin {
-            Origin::Column { column, attnum } => {
+            Origin::Column { column, attnum, .. } => {
                 match current.iter().find(|known| known.name == *column || (!has(column) && known.number == *attnum)) {
-                    Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number }),
+                    Some(known) => Ok(Origin::Column { column: known.name.clone(), attnum: known.number, type_name: known.type_name() }),
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }

@@ -2,13 +2,23 @@
 
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 pub struct Column {
     pub number: i16,
     pub name: String,
     pub type_oid: pg_sys::Oid,
+    type_modifier: i32,
     /// Computed when it is read, so that a trigger does not see its value (PostgreSQL 18).
     pub is_virtual: bool,
+}
+
+impl Column {
+    /// As SQL writes it, with its modifier.
+    pub fn type_name(&self) -> String {
+        // SAFETY: a catalog lookup; the text is palloc'd.
+        unsafe { CStr::from_ptr(pg_sys::format_type_with_typemod(self.type_oid, self.type_modifier)) }.to_string_lossy().into_owned()
+    }
 }
 
 /// The columns of a relation that are not dropped, in order.
@@ -25,6 +35,7 @@ pub unsafe fn columns(relation: pg_sys::Relation) -> Vec<Column> {
             number: attribute.attnum,
             name: attribute.name().to_string(),
             type_oid: attribute.atttypid,
+            type_modifier: attribute.atttypmod,
             is_virtual: attribute.attgenerated == b'v' as std::ffi::c_char,
         })
         .collect()

@@ -37,6 +37,10 @@ pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTr
             {
                 return Err(refused(field, PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, "functions in it must be IMMUTABLE"));
             }
+            // What evaluating it will ask for, the right to call its functions among it: the owner's, as whom the caller acts.
+            let estate = pg_sys::CreateExecutorState();
+            pg_sys::ExecPrepareExpr(pg_sys::copyObjectImpl(parsed.node.cast()).cast(), estate);
+            pg_sys::FreeExecutorState(estate);
             let columns = columns_of(relation, field, parsed.node)?;
             let name = (*(*relation).rd_rel).relname.data.as_ptr();
             let text = pg_sys::deparse_expression(parsed.node, pg_sys::deparse_context_for(name, (*relation).rd_id), false, false);

@@ -23,7 +23,7 @@ pub struct Filter {
     pub organization: Option<String>,
 }
 
-const EVERYTHING: Filter = Filter { from: i64::MIN, to: i64::MAX, organization: None };
+pub const EVERYTHING: Filter = Filter { from: i64::MIN, to: i64::MAX, organization: None };
 
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_llm_read_log() -> &'static pg_sys::Pg_finfo_record {
@@ -55,9 +55,16 @@ pub unsafe extern "C-unwind" fn llm_read_log(fcinfo: pg_sys::FunctionCallInfo) -
     }
 }
 
-/// Adds all rows of one table to `llm._pending`, as seen by the active snapshot.
+/// Takes all rows of one table out of `llm._pending` or into the kept ones, as seen by the active snapshot; not those that were there
+/// when the log was attached without its history.
 pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i128) -> Result<()> {
-    pending::insert(&read(source, Some(relation), &EVERYTHING, kind, sign)?)
+    let sql = "SELECT counts_from FROM llm.source WHERE id = $1";
+    let from = {
+        let _rights = ActingAs::extension_owner()?;
+        query::one::<TimestampWithTimeZone>(sql, &[source.into()], See::Active)?
+    };
+    let filter = Filter { from: from.map_or(i64::MIN, pg_sys::TimestampTz::from), ..EVERYTHING };
+    pending::insert(&read(source, Some(relation), &filter, kind, sign)?)
 }
 
 /// Where a source's rows are: its mapping, and the table to read.
@@ -98,7 +105,7 @@ pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Resul
 }
 
 /// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
-/// UTC whatever the column's type, which is how a timestamp without zone is read. Takes the newest state.
+/// UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the active snapshot.
 fn probe<T: FromDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
@@ -114,7 +121,7 @@ fn probe<T: FromDatum>(
         pg_sys::table_close(open, pg_sys::NoLock as i32);
         (from, format!("{}{utc}", mapping.created_at()?.sql()))
     };
-    query::one(&sql(&at, &from), arguments, See::New)
+    query::one(&sql(&at, &from), arguments, See::Active)
 }
 
 /// Reads and adds up rows of a log, or of one table of its tree, as seen by the active snapshot.

@@ -15,6 +15,9 @@ pub enum Origin {
         column: String,
         /// Its number when the name was last looked up: how a rename is followed.
         attnum: i16,
+        /// Its type then: another type may have changed the values.
+        #[serde(rename = "type", default)]
+        type_name: String,
     },
     Expression {
         /// Deparsed and qualified.
@@ -30,6 +33,16 @@ impl Origin {
         match self {
             Origin::Column { column, .. } => quote_identifier(column),
             Origin::Expression { expression, .. } => format!("({expression})"),
+        }
+    }
+}
+
+impl Origin {
+    /// The type of a column when it was last looked up; of expressions it is not kept.
+    pub fn type_name(&self) -> &str {
+        match self {
+            Origin::Column { type_name, .. } => type_name,
+            Origin::Expression { .. } => "",
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod column;
 pub mod expression;
+pub mod leaf;
 pub mod log;
 pub mod mapping;
 pub mod preset;

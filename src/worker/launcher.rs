@@ -63,7 +63,10 @@ fn visit(running: &mut Vec<(pg_sys::Oid, DynamicBackgroundWorker)>) -> i64 {
         match start(database) {
             Some(worker) => running.push((database, worker)),
             // No slot of max_worker_processes is free.
-            None => nap = nap.min(1_000),
+            None => {
+                slots::update(database, |slot| slot.failures = slot.failures.saturating_sub(1));
+                return nap.min(1_000);
+            }
         }
     }
     nap

@@ -9,7 +9,7 @@ mod slots;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 #[cfg(not(feature = "pg18"))]
@@ -43,8 +43,26 @@ fn set_up(database: pg_sys::Oid) {
         handle(pg_sys::SIGHUP as i32, Some(reload));
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        // Over whatever ALTER DATABASE or ALTER ROLE set: whoever owns a database must not have a superuser's worker call functions and
+        // operators of theirs. Nor may isolation, a timeout or a JIT that costs more than it saves depend on it.
+        for (name, value) in SETTINGS {
+            pg_sys::SetConfigOption(name.as_ptr(), value.as_ptr(), pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE);
+        }
     }
 }
+
+const SETTINGS: [(&CStr, &CStr); 10] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"session_replication_role", c"origin"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"row_security", c"on"),
+    (c"statement_timeout", c"0"),
+    (c"lock_timeout", c"0"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    (c"standard_conforming_strings", c"on"),
+    (c"jit", c"off"),
+];
 
 unsafe extern "C-unwind" fn die(signal: i32) {
     // SAFETY: async-signal-safe, as PostgreSQL installs it itself.

@@ -51,7 +51,13 @@ fn is_ready() -> Result<Option<bool>> {
 
 /// Whether work is left when the time is over.
 fn work(started: Instant) -> std::result::Result<bool, String> {
-    in_transaction("heal", || Spi::run("SELECT llm._heal()").map_err(Error::from))?;
+    // What cannot be healed now must not keep the rest from being folded.
+    let healed = in_transaction("heal", || Spi::run("SELECT llm._heal()").map_err(Error::from));
+    let has_more = fold_and_backfill(started)?;
+    healed.map(|()| has_more)
+}
+
+fn fold_and_backfill(started: Instant) -> std::result::Result<bool, String> {
     while in_transaction("fold", fold_step)? {
         reload_if_asked();
         if started.elapsed() > LONGEST {

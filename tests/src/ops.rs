@@ -42,12 +42,16 @@ impl Writer {
             Err(error) => {
                 self.given_up += 1;
                 let _ = client.batch_execute("ROLLBACK");
-                self.tolerate(&error);
+                self.tolerate(client, &error);
             }
         }
     }
 
-    fn tolerate(&self, error: &postgres::Error) {
+    fn tolerate(&self, client: &mut Client, error: &postgres::Error) {
+        // A COPY that the server ends before its data are read looks to the client as if the connection were closed.
+        if error.is_closed() && !client.is_closed() {
+            return;
+        }
         let state = error.as_db_error().map(|e| e.code().code().to_owned()).unwrap_or_default();
         // A MERGE that would move rows to another partition is refused.
         let refused_merge = state == "0A000" && error.as_db_error().is_some_and(|e| e.message().starts_with("MERGE cannot move rows"));
@@ -73,7 +77,7 @@ impl Writer {
                 });
                 match result {
                     Err(error) => {
-                        self.tolerate(&error);
+                        self.tolerate(client, &error);
                         client.batch_execute("ROLLBACK TO s")?;
                     }
                     Ok(()) => client.batch_execute(self.rng.pick(&["ROLLBACK TO s", "RELEASE s"]))?,

@@ -1,7 +1,7 @@
 //! The launcher and its workers, each test on a private cluster.
 
 use llm_analytics_tests::cluster::Cluster;
-use llm_analytics_tests::db::{Db, rows, run, text, wait_for};
+use llm_analytics_tests::db::{Db, Role, rows, run, text, wait_for};
 use llm_analytics_tests::hosts;
 use postgres::Client;
 use std::time::{Duration, Instant};
@@ -122,7 +122,8 @@ fn backfills_folds_and_stays_out_of_the_way() {
 
 #[test]
 fn survives_errors_and_crashes() {
-    let cluster = Cluster::fresh("worker2", &["llm.worker = on", "llm.fold_interval = 100ms"]);
+    // What is committed must be on disk: the server is killed.
+    let cluster = Cluster::fresh("worker2", &["llm.worker = on", "llm.fold_interval = 100ms", "synchronous_commit = on"]);
     let db = Db::on(cluster.server.clone(), "errors");
     let mut client = db.connect();
     history(&mut client, 2);
@@ -233,4 +234,38 @@ fn works_without_preload() {
     folded(&mut client, 77);
     let refusal = llm_analytics_tests::db::refused(&mut client, "BEGIN; CALL llm.maintain()");
     assert_eq!(refusal.state, "2D000", "{refusal:?}");
+}
+
+/// The worker is a superuser in somebody's database: settings of that database must not make it call what its owner planted.
+#[test]
+fn a_database_owner_gains_nothing() {
+    let cluster = Cluster::fresh("worker5", &["llm.worker = on", "llm.fold_interval = 100ms"]);
+    let db = Db::on(cluster.server.clone(), "owned");
+    let owner = Role::new(&cluster.server, "dbo");
+    let mut client = db.connect();
+    history(&mut client, 2);
+    run(&mut client, &format!("ALTER DATABASE {} OWNER TO {}", db.name, owner.name));
+    let mut hostile = db.connect_as(&owner.name);
+    run(
+        &mut hostile,
+        &format!(
+            "CREATE SCHEMA evil; SET search_path = evil, pg_catalog;
+             CREATE FUNCTION evil.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS
+                'BEGIN ALTER ROLE {0} SUPERUSER; RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+             CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = text, RIGHTARG = text);
+             CREATE FUNCTION evil.max(timestamptz) RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN ALTER ROLE {0} SUPERUSER; RETURN $1; END';
+             ALTER DATABASE {1} SET search_path = evil, pg_catalog;
+             ALTER DATABASE {1} SET default_transaction_read_only = on;
+             ALTER DATABASE {1} SET default_transaction_isolation = serializable;
+             ALTER DATABASE {1} SET statement_timeout = '1ms'",
+            owner.name, db.name
+        ),
+    );
+    // Rounds that began after that: they backfill and fold, and nothing else happens.
+    run(&mut client, "UPDATE llm.source SET complete_from = 'infinity'");
+    insert(&mut client, 1_000, 20);
+    folded(&mut client, 68);
+    wait_for(&mut client, 20, "backfilled again", "SELECT complete_from FROM llm.source", "-infinity");
+    assert_eq!(text(&mut client, &format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{}'", owner.name)), "f");
+    run(&mut client, &format!("ALTER DATABASE {} OWNER TO postgres; REASSIGN OWNED BY {} TO postgres", db.name, owner.name));
 }

@@ -2,22 +2,24 @@
 -- shipped one. Every check shows the name of project p as usage shows it.
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
-DROP SCHEMA IF EXISTS host CASCADE;
+DROP SCHEMA IF EXISTS host, fn CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA host;
 CREATE TABLE host.calls (at timestamptz, org text, project text, key text, model text, usd numeric);
 SELECT llm.attach_log('host.calls', '{"created_at":"at","organization_id":"org","project_id":"project","api_key_id":"key","model":"model","cost":"usd"}') ->> 'relation' AS log;
 INSERT INTO host.calls VALUES ('2026-06-01 12:00+00', 'o', 'p', 'k', 'm', 1);
 CREATE TABLE host.projects (pk text PRIMARY KEY, org text, title text, note int);
+CREATE SCHEMA fn;
+CREATE FUNCTION fn.title(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN initcap($1);
 INSERT INTO host.projects VALUES ('p', 'o', 'first', 1), ('q', 'o', 'other', 2);
-SELECT llm.attach_directory('project', 'host.projects', '{"id":"pk","organization_id":"org","name":"initcap(title)"}');
+SELECT llm.attach_directory('project', 'host.projects', '{"id":"pk","organization_id":"org","name":"fn.title(title)"}');
 CREATE VIEW host.shown AS SELECT DISTINCT project FROM llm.usage;
 TABLE host.shown;
 
 -- followed: columns, table, schema
 ALTER TABLE host.projects RENAME COLUMN title TO "new title";
 ALTER TABLE host.projects RENAME COLUMN pk TO id;
-ALTER TABLE host.projects RENAME TO "Projects of ours";
+ALTER INDEX host.projects RENAME TO "Projects of ours";
 ALTER SCHEMA host RENAME TO "ho st";
 SELECT relation_schema, relation_name, columns FROM llm.directory;
 TABLE "ho st".shown;
@@ -39,7 +41,9 @@ BEGIN
         'ALTER TABLE elsewhere."Projects of ours" DROP COLUMN "new title"',
         'ALTER TABLE elsewhere."Projects of ours" DROP COLUMN id',
         'ALTER TABLE elsewhere."Projects of ours" ALTER COLUMN "new title" TYPE int USING 1',
-        'ALTER TABLE elsewhere."Projects of ours" FORCE ROW LEVEL SECURITY'
+        'ALTER TABLE elsewhere."Projects of ours" FORCE ROW LEVEL SECURITY',
+        'DROP FUNCTION fn.title(text)',
+        'ALTER FUNCTION fn.title(text) VOLATILE'
     ] LOOP
         BEGIN
             EXECUTE change;
@@ -79,6 +83,6 @@ SELECT user_id, name, role, cost FROM llm.members('o', '2026-06-01', '2026-06-01
 SELECT llm.detach_directory('membership');
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'host.users'::regclass ORDER BY 1;
 SET client_min_messages = error;
-DROP SCHEMA host, elsewhere CASCADE;
+DROP SCHEMA host, elsewhere, fn CASCADE;
 SELECT count(*) AS attached FROM llm.directory;
 DROP EXTENSION llm_analytics;
