@@ -43,7 +43,7 @@ COMMENT ON FUNCTION llm._check_mapping(int, regclass) IS 'follows renamed column
 
 CREATE FUNCTION llm._take(source int, relation regclass, kind smallint, sign int) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_wrapper';
-COMMENT ON FUNCTION llm._take(int, regclass, smallint, int) IS 'adds all rows of one table to llm._pending';
+COMMENT ON FUNCTION llm._take(int, regclass, smallint, int) IS 'adds all rows of one table to llm._pending, as kind 0 shown or 1 kept, with a sign; not those that were there when the log was attached without its history';
 
 CREATE FUNCTION llm._take_entered(source int, relation regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_take_entered_wrapper';

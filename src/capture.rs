@@ -1,9 +1,8 @@
 //! Capture: the trigger function of attached logs. Adds what a statement changed to `llm._pending`, in the same transaction.
 //!
-//! It reads the transition tables itself and writes with the heap API: no SPI, no plan, no right of the writing role is needed (the
-//! figures are in docs/decisions.md). What a relation's triggers mean is looked up once per backend with a fresh snapshot, because a
-//! REPEATABLE READ transaction that began before the attach must be counted like any other, and kept until the relation's relcache
-//! entry is invalidated.
+//! It reads the transition tables itself and writes with the heap API: no SPI, no plan, no right of the writing role is needed. What a
+//! relation's triggers mean is looked up once per backend with a fresh snapshot, because a REPEATABLE READ transaction that began before
+//! the attach must be counted like any other, and kept until the relation's relcache entry is invalidated.
 
 use crate::error::{Error, Result, raise_or};
 use crate::guc::{ON_DELETE, OnDelete};

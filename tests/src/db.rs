@@ -134,6 +134,16 @@ pub fn refused(client: &mut Client, sql: &str) -> Refusal {
     }
 }
 
+/// Runs a statement that must be refused with one of these SQLSTATEs and a hint, and must change nothing that `fingerprint` reads.
+pub fn must_refuse(client: &mut Client, fingerprint: &str, sql: &str, states: &[&str]) -> Refusal {
+    let before = rows(client, fingerprint);
+    let refusal = refused(client, sql);
+    assert!(states.contains(&refusal.state.as_str()), "{sql}\nwanted one of {states:?}, got {refusal:?}");
+    assert!(!refusal.hint.is_empty(), "no hint: {sql}\n{refusal:?}");
+    assert_eq!(rows(client, fingerprint), before, "something changed: {sql}");
+    refusal
+}
+
 /// The one value of a query's one row, as text; NULL is "NULL".
 pub fn text(client: &mut Client, sql: &str) -> String {
     let row = rows(client, sql).pop().unwrap_or_else(|| panic!("no row: {sql}"));

@@ -1,26 +1,17 @@
 //! What `llm.attach_directory` refuses, with nothing changed; and whose rights the look-ups in an attached directory have.
 
-use llm_analytics_tests::db::{Db, Refusal, Role, Server, quote, refused, rows, run, text};
+use llm_analytics_tests::db::{self, Db, Refusal, Role, Server, quote, refused, run, text};
 use llm_analytics_tests::hosts;
 use postgres::Client;
 use std::time::{Duration, Instant};
 
 /// What attach writes: the configuration, triggers, dependencies, objects.
-fn fingerprint(client: &mut Client) -> Vec<Vec<String>> {
-    rows(
-        client,
-        "SELECT (SELECT coalesce(string_agg(s::text, E'\\n' ORDER BY id), '') FROM llm.source s), (SELECT count(*) FROM pg_trigger),
-            (SELECT count(*) FROM pg_depend), (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM llm._remembered)",
-    )
-}
+const FINGERPRINT: &str = "SELECT (SELECT coalesce(string_agg(s::text, E'\\n' ORDER BY id), '') FROM llm.source s),
+            (SELECT coalesce(string_agg(d::text, E'\\n' ORDER BY kind), '') FROM llm.directory d), (SELECT count(*) FROM pg_trigger),
+            (SELECT count(*) FROM pg_depend), (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM llm._remembered)";
 
 fn must_refuse(client: &mut Client, sql: &str, states: &[&str]) -> Refusal {
-    let before = fingerprint(client);
-    let refusal = refused(client, sql);
-    assert!(states.contains(&refusal.state.as_str()), "{sql}\nwanted one of {states:?}, got {refusal:?}");
-    assert!(!refusal.hint.is_empty(), "no hint: {sql}\n{refusal:?}");
-    assert_eq!(fingerprint(client), before, "something changed: {sql}");
-    refusal
+    db::must_refuse(client, FINGERPRINT, sql, states)
 }
 
 fn database(tag: &str) -> (Db, Client) {

@@ -1,26 +1,16 @@
 //! Every refusal of `llm.attach_log`: a SQLSTATE, a hint, and nothing changed.
 
-use llm_analytics_tests::db::{Db, Refusal, Role, quote, refused, rows, run, text};
+use llm_analytics_tests::db::{self, Db, Refusal, Role, quote, refused, rows, run, text};
 use llm_analytics_tests::hosts;
 use postgres::Client;
 use std::time::{Duration, Instant};
 
 /// What attach writes: the configuration, triggers, dependencies, sealed and known leaves.
-fn fingerprint(client: &mut Client) -> Vec<Vec<String>> {
-    rows(
-        client,
-        "SELECT (SELECT coalesce(string_agg(s::text, E'\\n' ORDER BY id), '') FROM llm.source s), (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_depend),
-            (SELECT count(*) FROM llm._leaf), (SELECT count(*) FROM llm._seal), (SELECT count(*) FROM llm._pending), (SELECT count(*) FROM pg_class)",
-    )
-}
+const FINGERPRINT: &str = "SELECT (SELECT coalesce(string_agg(s::text, E'\\n' ORDER BY id), '') FROM llm.source s), (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_depend),
+            (SELECT count(*) FROM llm._leaf), (SELECT count(*) FROM llm._seal), (SELECT count(*) FROM llm._pending), (SELECT count(*) FROM pg_class)";
 
 fn must_refuse(client: &mut Client, sql: &str, states: &[&str]) -> Refusal {
-    let before = fingerprint(client);
-    let refusal = refused(client, sql);
-    assert!(states.contains(&refusal.state.as_str()), "{sql}\nwanted one of {states:?}, got {refusal:?}");
-    assert!(!refusal.hint.is_empty(), "no hint: {sql}\n{refusal:?}");
-    assert_eq!(fingerprint(client), before, "something changed: {sql}");
-    refusal
+    db::must_refuse(client, FINGERPRINT, sql, states)
 }
 
 fn database(tag: &str) -> (Db, Client) {
@@ -199,7 +189,7 @@ fn relations() {
             r = stranger.name
         ),
     );
-    let before = fingerprint(&mut client);
+    let before = rows(&mut client, FINGERPRINT);
     let refusal = refused(&mut other, "SELECT llm.attach_log('public.requests')");
     assert_eq!(refusal.state, "42501", "{refusal:?}");
     assert!(!refusal.hint.is_empty(), "{refusal:?}");
@@ -207,7 +197,7 @@ fn relations() {
     assert_eq!(refused(&mut other, "SELECT llm.detach_log('public.requests')").state, "42501");
     run(&mut client, "SELECT llm.detach_log('public.requests')");
     must_refuse(&mut client, "SELECT llm.detach_log('public.requests')", &["55000", "42704", "22023"]);
-    assert_ne!(fingerprint(&mut client), before, "the source is remembered");
+    assert_ne!(rows(&mut client, FINGERPRINT), before, "the source is remembered");
     run(&mut client, &format!("DROP OWNED BY {}", stranger.name));
 }
 
