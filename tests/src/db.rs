@@ -39,7 +39,7 @@ impl Server {
     }
 }
 
-/// Dropped, with everything in it, when the test ends.
+/// Dropped, with everything in it, when the test ends well; kept when it fails, to be looked at.
 pub struct Db {
     pub server: Server,
     pub name: String,
@@ -78,7 +78,11 @@ impl Db {
 
 impl Drop for Db {
     fn drop(&mut self) {
-        // A failing test may have left connections open, and the server may be gone by then.
+        if std::thread::panicking() {
+            println!("the database {} is kept", self.name);
+            return;
+        }
+        // A test may have left connections open.
         if let Ok(mut client) = self.server.config("postgres", &self.server.user).connect(NoTls) {
             let _ = client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
