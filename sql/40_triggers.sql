@@ -92,10 +92,14 @@ BEGIN
                        relation, source, version, role);
         EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER llm_capture_row', relation);
     END IF;
-    -- Says so where a MERGE moves rows to another partition (src/moved.rs).
     IF role = 'root' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p') THEN
+        -- Says so where a MERGE moves rows to another partition (src/moved.rs).
         EXECUTE format('CREATE TRIGGER llm_capture_moved AFTER DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
                        relation, source, version, 'moved');
+        -- Never called. PostgreSQL 16 and later show the row that a MERGE inserted last in place of each row it updates after that
+        -- (ModifyTable's tcs_original_insert_tuple is not taken back), unless the partition has a BEFORE INSERT row trigger.
+        EXECUTE format('CREATE TRIGGER llm_capture_merge BEFORE INSERT ON %s FOR EACH ROW WHEN (false) EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                       relation, source, version, 'merge');
     END IF;
     -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.
     FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0 LOOP

@@ -135,6 +135,24 @@ TRUNCATE log;
 SELECT sum(requests) AS requests FROM llm.usage;
 DROP TABLE log;
 
+-- MERGE: rows updated after one was inserted, in one partition and in another
+CREATE TABLE log (id int, created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric) PARTITION BY RANGE (created_at);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE log_2 (cost numeric, model text, api_key_id text, organization_id text, created_at timestamptz NOT NULL, id int);
+SELECT 1 AS attached FROM llm.attach_log('log');
+ALTER TABLE log ATTACH PARTITION log_2 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+INSERT INTO log SELECT i, '2026-01-01 12:00+00'::timestamptz + i * interval '15 days', 'org', 'k', 'before', i FROM generate_series(1, 3) i;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+MERGE INTO log t USING (VALUES (9, timestamptz '2026-01-09 12:00+00'), (1, NULL), (2, NULL), (3, NULL)) s (id, at) ON t.id = s.id
+    WHEN MATCHED THEN UPDATE SET model = 'after', cost = t.cost * 10
+    WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.at, 'org', 'k', 'inserted', 0.5);
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+SELECT * FROM llm.verify();
+SELECT mapping, sum(requests) AS requests, sum(cost) AS cost FROM llm.usage WHERE organization_id = 'org' GROUP BY 1 HAVING sum(requests) <> 0 ORDER BY 1;
+DROP TABLE log;
+
 -- a role whose name needs quotes makes a log
 CREATE ROLE "Regress Traps" SUPERUSER;
 SET ROLE "Regress Traps";
