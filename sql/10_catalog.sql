@@ -12,6 +12,8 @@ CREATE TABLE llm.source (
     state           text NOT NULL DEFAULT 'attached' CHECK (state IN ('attached', 'detached', 'dropped')),
     complete_from   timestamptz NOT NULL DEFAULT '-infinity',
     counts_from     timestamptz NOT NULL DEFAULT '-infinity',
+    is_managed      boolean NOT NULL DEFAULT false,
+    retention       interval,
     skipped_values  bigint NOT NULL DEFAULT 0,
     attached_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -29,6 +31,8 @@ COMMENT ON COLUMN llm.source.capture IS 'statement, or row: also rows that a log
 COMMENT ON COLUMN llm.source.state IS 'attached, detached (its range is sealed) or dropped';
 COMMENT ON COLUMN llm.source.complete_from IS 'rows created at or after this instant are all counted; earlier ones once they are backfilled';
 COMMENT ON COLUMN llm.source.counts_from IS 'attached without its history: of rows created before this instant only those that come in later count, not how they change or go';
+COMMENT ON COLUMN llm.source.is_managed IS 'made by llm.create_request_log: partitions are made ahead of time, and dropped as retention says';
+COMMENT ON COLUMN llm.source.retention IS 'how long the partitions of a managed log are kept after their last instant, NULL for ever';
 COMMENT ON COLUMN llm.source.skipped_values IS 'values read as 0 because they were NaN, infinite or out of bounds';
 COMMENT ON COLUMN llm.source.attached_at IS 'when it was last attached';
 
@@ -63,6 +67,7 @@ CREATE TABLE llm._state (
     last_fold_at     timestamptz,
     last_fold_rows   bigint,
     last_fold_ms     bigint,
+    folded_at        timestamptz,
     last_error       text,
     last_error_at    timestamptz
 );

@@ -117,24 +117,11 @@ BEGIN
     -- Whatever month a row is of, there is a place for it: an insert never fails for want of a partition.
     EXECUTE format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT', parts[1], parts[2] || '_default', log);
     EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', parts[1], parts[2] || '_default', pg_get_userbyid(owner));
-    PERFORM llm._create_month(parts[1], parts[2], owner, month) FROM generate_series(-1, 2) AS m(month);
+    PERFORM llm._create_month(log::regclass, date_trunc('month', now()) + make_interval(months => m)) FROM generate_series(-1, 2) AS m;
     RETURN log::regclass;
 END
 $$;
 COMMENT ON FUNCTION llm._create_request_log(text, oid) IS 'the table behind llm.create_request_log';
-
-CREATE FUNCTION llm._create_month(log_schema text, log_name text, owner oid, month int) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC'
-AS $$
-DECLARE
-    first timestamptz := date_trunc('month', now()) + make_interval(months => month);
-    part text := log_name || to_char(first, '"_"YYYY"_"MM');
-BEGIN
-    EXECUTE format('CREATE TABLE %I.%I PARTITION OF %I.%I FOR VALUES FROM (%L) TO (%L)', log_schema, part, log_schema, log_name, first, first + interval '1 month');
-    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', log_schema, part, pg_get_userbyid(owner));
-END
-$$;
-COMMENT ON FUNCTION llm._create_month(text, text, oid, int) IS 'the partition of one month of a request log, counted from this one';
 
 -- Operating
 
@@ -169,21 +156,15 @@ AS $$
 -- has its own: during a restore they come last.
 DECLARE
     broken record;
-    step record;
 BEGIN
     FOR broken IN
-        SELECT t.source, t.relation::regclass AS root FROM llm._trigger t
-        WHERE t.role = 'root' AND EXISTS (SELECT FROM llm._tree(t.relation::regclass) m WHERE llm._captured_by(m.relation::regclass) IS NULL)
+        SELECT g.relation::regclass AS relation, g.root::regclass AS root, s AS source FROM llm._capture_gap g JOIN llm.source s ON s.id = g.source
+        WHERE g.triggers = 0
     LOOP
-        FOR step IN
-            SELECT m.relation::regclass AS relation, m.is_leaf, s.* FROM llm.source s, llm._tree(broken.root) m
-            WHERE s.id = broken.source AND llm._captured_by(m.relation::regclass) IS NULL
-        LOOP
-            PERFORM llm._install_triggers(step.relation, step.id, step.version, 'part', step.capture);
-        END LOOP;
-        PERFORM llm._record_leaves(s, broken.root) FROM llm.source s WHERE s.id = broken.source;
+        PERFORM llm._install_triggers(broken.relation, (broken.source).id, (broken.source).version, 'part', (broken.source).capture);
+        PERFORM llm._record_leaves(broken.source, broken.root);
         -- What the leaf missed is not known, so the whole source is read again.
-        UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = broken.source;
+        UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = (broken.source).id;
     END LOOP;
 END
 $$;
@@ -214,6 +195,10 @@ BEGIN
     COMMIT;
     PERFORM llm._heal();
     COMMIT;
+    WHILE llm._tend() IS NOT NULL LOOP
+        COMMIT;
+    END LOOP;
+    COMMIT;
     WHILE llm._fold_step() LOOP
         COMMIT;
     END LOOP;
@@ -226,7 +211,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE llm.maintain() IS
-    'what the background worker does, for servers without shared_preload_libraries: folds and backfills. From pg_cron or any scheduler. Errors: 2D000 inside a transaction block';
+    'what the background worker does, for servers without shared_preload_libraries: heals, makes and drops partitions of managed logs, folds, backfills. From pg_cron or any scheduler. Errors: 2D000 inside a transaction block';
 
 -- Reading
 

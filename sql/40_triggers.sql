@@ -74,6 +74,44 @@ END
 $$;
 COMMENT ON FUNCTION llm._leaf_bounds(regclass, name) IS 'bounds of a leaf in created_at, NULL where its tree is not range-partitioned on the bare column';
 
+CREATE VIEW llm._trigger_state AS
+SELECT t.tgrelid AS relation,
+       t.tgname AS name,
+       t.tgenabled AS enabled,
+       CASE WHEN t.tgname = 'llm_capture_row' THEN 'R'
+            WHEN t.tgname = 'llm_capture_truncate' OR (s.capture = 'statement' AND t.tgname IN ('llm_capture_insert', 'llm_capture_update', 'llm_capture_delete')) THEN 'A'
+            ELSE 'O' END::"char" AS wanted,
+       s.id AS source
+FROM pg_catalog.pg_trigger t
+JOIN llm.source s ON s.id = pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int
+WHERE t.tgfoid IN ('llm._capture()'::pg_catalog.regprocedure, 'llm._capture_row()'::pg_catalog.regprocedure) AND t.tgname ^@ 'llm_capture_' AND t.tgnargs = 3;
+COMMENT ON VIEW llm._trigger_state IS
+    'the capture triggers and when they should fire: A (ALWAYS) also in sessions with session_replication_role = replica; R (REPLICA) for the rows that a replication worker applies, for which statement triggers do not fire except for TRUNCATE; with ALWAYS there as well, the initial copy of a subscription would count twice';
+
+CREATE FUNCTION llm._fire_trigger(relation regclass, name name, fires "char") RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_fire_trigger_wrapper';
+COMMENT ON FUNCTION llm._fire_trigger(regclass, name, "char") IS 'ALTER TABLE .. ENABLE [ALWAYS | REPLICA] TRIGGER, which no event trigger sees: O, A or R';
+
+CREATE FUNCTION llm._enable_triggers(relation regclass) RETURNS void
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Not those that were disabled: that was somebody's decision.
+    SELECT llm._fire_trigger($1, s.name, s.wanted) FROM llm._trigger_state s WHERE s.relation = $1::oid AND s.enabled NOT IN ('D', s.wanted)
+$$;
+COMMENT ON FUNCTION llm._enable_triggers(regclass) IS 'has the capture triggers of one table fire when they should';
+
+CREATE VIEW llm._capture_gap AS
+SELECT r.source, r.relation AS root, m.relation, pg_catalog.count(g.relation) AS triggers
+FROM llm._trigger r
+CROSS JOIN LATERAL llm._tree(r.relation::pg_catalog.regclass) m
+LEFT JOIN llm._trigger_state g ON g.relation = m.relation AND g.source = r.source
+    AND g.name IN ('llm_capture_insert', 'llm_capture_update', 'llm_capture_delete', 'llm_capture_truncate')
+WHERE r.role = 'root'
+GROUP BY r.source, r.relation, m.relation
+HAVING pg_catalog.count(g.relation) < 4 OR pg_catalog.bool_or(g.enabled = 'D')
+    OR EXISTS (SELECT FROM llm._trigger_state x WHERE x.relation = m.relation AND x.name = 'llm_capture_row' AND x.enabled = 'D');
+COMMENT ON VIEW llm._capture_gap IS 'tables of attached logs whose changes are not seen: of the 4 capture triggers some are missing or disabled';
+
 CREATE FUNCTION llm._install_triggers(relation regclass, source int, version int, role text, capture text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -85,12 +123,10 @@ BEGIN
     EXECUTE format('CREATE TRIGGER llm_capture_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS llm_old NEW TABLE AS llm_new FOR EACH STATEMENT %s', relation, call);
     EXECUTE format('CREATE TRIGGER llm_capture_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS llm_old FOR EACH STATEMENT %s', relation, call);
     EXECUTE format('CREATE TRIGGER llm_capture_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT %s', relation, call);
-    -- Row triggers of a partitioned table are cloned to its partitions by PostgreSQL, so only the root gets one. ENABLE REPLICA: it
-    -- fires for rows a replication worker applies, where statement triggers do not, and only there.
+    -- Row triggers of a partitioned table are cloned to its partitions by PostgreSQL, so only the root gets one.
     IF capture = 'row' AND role = 'root' THEN
         EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
                        relation, source, version, role);
-        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER llm_capture_row', relation);
     END IF;
     IF role = 'root' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p') THEN
         -- Says so where a MERGE moves rows to another partition (src/moved.rs).
@@ -101,6 +137,7 @@ BEGIN
         EXECUTE format('CREATE TRIGGER llm_capture_merge BEFORE INSERT ON %s FOR EACH ROW WHEN (false) EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
                        relation, source, version, 'merge');
     END IF;
+    PERFORM llm._enable_triggers(relation);
     -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.
     FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0 LOOP
         EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION llm_analytics', name, relation);
@@ -115,7 +152,9 @@ AS $$
 DECLARE
     name text;
 BEGIN
-    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0 LOOP
+    -- That of INSERT first: it makes the table one of a log's (llm._trigger).
+    FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = relation AND tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure) AND tgparentid = 0
+        ORDER BY tgname <> 'llm_capture_insert' LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
     END LOOP;
 END
@@ -207,6 +246,22 @@ END
 $$;
 COMMENT ON FUNCTION llm._leaf_dropped(llm.source, llm._leaf) IS 'seals what a dropped table of a log''s tree held';
 
+CREATE FUNCTION llm._mark_gap(source_id int, missing boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gap text := (SELECT string_agg(g.relation::regclass::text, ', ' ORDER BY g.relation) FROM llm._capture_gap g WHERE g.source = source_id AND (missing OR g.triggers = 4));
+BEGIN
+    IF gap IS NOT NULL THEN
+        UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = source_id AND s.state = 'attached' AND s.complete_from <> 'infinity';
+        RAISE WARNING USING MESSAGE = format('what changes in %s is not counted from now on', gap),
+            DETAIL = 'Capture triggers are disabled or gone.',
+            HINT = 'Enable them, or detach and attach the log: then it is read again by the background worker or CALL llm.backfill().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._mark_gap(int, boolean) IS 'warns where changes of a log are not seen, and has all of it read again once they are; missing: also where triggers are missing, as they are while a dump is restored';
+
 CREATE FUNCTION llm._sync_source(source_id int) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -243,9 +298,16 @@ BEGIN
     LOOP
         PERFORM llm._leaf_left(src, member.relation);
     END LOOP;
+    -- Not those that are known: a restore makes their triggers yet, and nobody has seen what else took them off (llm._heal).
     FOR member IN
+        WITH known AS MATERIALIZED (
+            SELECT c.oid FROM llm._leaf l JOIN pg_namespace n ON n.nspname = l.leaf_schema::name
+            JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = l.leaf_name::name WHERE l.source = source_id
+        )
         SELECT m.relation::regclass AS relation, m.is_leaf FROM llm._tree(root) m
-        WHERE llm._captured_by(m.relation::regclass) IS NULL ORDER BY m.relation
+        WHERE llm._captured_by(m.relation::regclass) IS NULL
+          AND NOT EXISTS (SELECT FROM llm._tree(m.relation::regclass) below JOIN known ON known.oid = below.relation)
+        ORDER BY m.relation
     LOOP
         PERFORM llm._install_triggers(member.relation, source_id, src.version, 'part', src.capture);
         IF member.is_leaf THEN
@@ -253,6 +315,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM llm._record_leaves(src, root);
+    PERFORM llm._mark_gap(source_id, false);
 END
 $$;
 COMMENT ON FUNCTION llm._sync_source(int) IS 'brings the record of a source in step with the catalog';
@@ -289,6 +352,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'an attached request log cannot have a foreign table as a partition',
             DETAIL = 'Rows written on its own server would not be seen.', HINT = 'SELECT llm.detach_log(..) first; the numbers stay.';
     END IF;
+    -- ENABLE TRIGGER ALL
+    PERFORM llm._enable_triggers(c.objid::regclass) FROM pg_event_trigger_ddl_commands() c
+    WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table' AND c.command_tag = 'ALTER TABLE'
+      AND EXISTS (SELECT FROM llm._trigger_state s WHERE s.relation = c.objid AND s.enabled NOT IN ('D', s.wanted));
     FOR found IN
         SELECT DISTINCT t.source
         FROM pg_event_trigger_ddl_commands() c
@@ -340,6 +407,11 @@ BEGIN
     LOOP
         PERFORM llm._check_mapping(gone.id, gone.root);
     END LOOP;
+    -- Capture triggers.
+    PERFORM llm._mark_gap(g.source, true) FROM (
+        SELECT DISTINCT g.source FROM llm._capture_gap g
+        WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.original)
+    ) g;
     -- A detached table that is dropped never comes back: another of its name holds other rows.
     UPDATE llm._seal s SET leaf = NULL, leaf_oid = NULL FROM pg_event_trigger_dropped_objects() d
         WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.leaf_oid = d.objid;
@@ -376,3 +448,6 @@ CREATE EVENT TRIGGER llm_analytics_ddl ON ddl_command_end
     EXECUTE FUNCTION llm._ddl_end();
 CREATE EVENT TRIGGER llm_analytics_drop ON sql_drop
     EXECUTE FUNCTION llm._dropped();
+-- In sessions with session_replication_role = replica too.
+ALTER EVENT TRIGGER llm_analytics_ddl ENABLE ALWAYS;
+ALTER EVENT TRIGGER llm_analytics_drop ENABLE ALWAYS;

@@ -104,3 +104,5 @@ CREATE EVENT TRIGGER llm_analytics_directory_ddl ON ddl_command_end
     EXECUTE FUNCTION llm._directory_ddl();
 CREATE EVENT TRIGGER llm_analytics_directory_drop ON sql_drop
     EXECUTE FUNCTION llm._directory_dropped();
+ALTER EVENT TRIGGER llm_analytics_directory_ddl ENABLE ALWAYS;
+ALTER EVENT TRIGGER llm_analytics_directory_drop ENABLE ALWAYS;

@@ -97,12 +97,16 @@ WITH pending AS (
 )
 SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        CASE WHEN s.state = 'attached' AND NOT EXISTS (SELECT FROM llm._trigger t WHERE t.source = s.id AND t.role = 'root') THEN 'no triggers'
+            WHEN s.state = 'attached' AND EXISTS (SELECT FROM llm._capture_gap g WHERE g.source = s.id) THEN 'capture off'
             WHEN s.state = 'attached' AND s.complete_from > '-infinity' THEN 'backfilling'
             ELSE s.state END AS state,
        nullif(s.complete_from, '-infinity') AS complete_from,
+       (SELECT pg_catalog.max(x."to") FROM llm._seal x WHERE x.source = s.id AND x.organization_id IS NULL AND x."from" = '-infinity') AS sealed_before,
+       s.retention,
        coalesce(p.n, 0) AS pending_rows,
        NULL::bigint AS pending_bytes,
        p.oldest AS oldest_pending,
+       NULL::interval AS lag,
        NULL::timestamptz AS last_fold_at,
        NULL::bigint AS last_fold_rows,
        NULL::numeric AS fold_rows_per_second,
@@ -118,9 +122,12 @@ UNION ALL
 SELECT NULL,
        'database',
        NULL,
+       NULL,
+       NULL,
        (SELECT coalesce(pg_catalog.sum(n), 0)::bigint FROM pending),
        pg_catalog.pg_total_relation_size('llm._pending'),
        (SELECT pg_catalog.min(oldest) FROM pending),
+       CASE WHEN EXISTS (SELECT FROM pending) THEN GREATEST(pg_catalog.clock_timestamp() - d.folded_at, interval '0') ELSE interval '0' END,
        d.last_fold_at,
        d.last_fold_rows,
        pg_catalog.round(d.last_fold_rows * 1000.0 / greatest(d.last_fold_ms, 1)),
@@ -134,11 +141,14 @@ SELECT NULL,
 FROM llm._state d;
 COMMENT ON VIEW llm.status IS 'for DBAs and monitoring: one row per source and one (source NULL) for the database';
 COMMENT ON COLUMN llm.status.source IS 'the log, NULL for the database';
-COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, detached, dropped, no triggers (restored or dropped by hand), or database';
-COMMENT ON COLUMN llm.status.complete_from IS 'while backfilling: rows created at or after this instant are all counted';
+COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, capture off (a trigger of the log or of a partition is disabled or missing: changes are not seen), detached, dropped, no triggers (restored or dropped by hand: attach it again), or database';
+COMMENT ON COLUMN llm.status.complete_from IS 'while backfilling: rows created at or after this instant are all counted; infinity: none yet';
+COMMENT ON COLUMN llm.status.sealed_before IS 'the numbers of everything created before this instant are final (llm.seal; infinity: all of a detached or dropped log)';
+COMMENT ON COLUMN llm.status.retention IS 'how long partitions are kept (llm.set_retention)';
 COMMENT ON COLUMN llm.status.pending_rows IS 'deltas not folded yet; readers add them up';
 COMMENT ON COLUMN llm.status.pending_bytes IS 'bytes of the table of pending deltas';
 COMMENT ON COLUMN llm.status.oldest_pending IS 'earliest bucket with a pending delta';
+COMMENT ON COLUMN llm.status.lag IS 'how long ago nothing was pending, to within a minute; 0 where nothing is now; NULL before the first fold. Readers do not lag: they add up what is pending';
 COMMENT ON COLUMN llm.status.last_fold_at IS 'when the last fold that found something ended';
 COMMENT ON COLUMN llm.status.last_fold_rows IS 'pending rows it folded';
 COMMENT ON COLUMN llm.status.fold_rows_per_second IS 'pending rows a second of that fold';

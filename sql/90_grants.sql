@@ -40,6 +40,8 @@ GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org,
     llm.organization, llm.project, llm.api_key, llm.app_user, llm.membership, llm.model_alias
 TO PUBLIC;
 GRANT SELECT ON llm.status TO pg_monitor;
+-- A view does not lend the right to call what it calls.
+GRANT EXECUTE ON FUNCTION llm._tree(regclass) TO pg_monitor;
 
 -- Everything but the fold lock outlives the logs, so it is dumped.
 DO $$

@@ -43,17 +43,16 @@ pub fn everything(limit: i64) -> Result<i64> {
         let folded = batch(limit)?;
         total += folded;
         if folded < limit {
-            record(total, started.elapsed())?;
+            record(total, started.elapsed(), true)?;
             return Ok(total);
         }
     }
 }
 
-/// For `llm.status`.
-pub fn record(rows: i64, took: std::time::Duration) -> Result<()> {
-    if rows == 0 {
-        return Ok(());
-    }
+/// For `llm.status`; `drained`: nothing was left. While there is nothing to fold, that is noted once a minute, so that its age tells
+/// a lag, or a worker that has stopped.
+pub fn record(rows: i64, took: std::time::Duration, drained: bool) -> Result<()> {
     let milliseconds = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-    Spi::run_with_args(include_str!("../sql/query/record_fold.sql"), &[rows.into(), milliseconds.into()]).map_err(Error::from)
+    Spi::run_with_args(include_str!("../sql/query/record_fold.sql"), &[rows.into(), milliseconds.into(), drained.into()])?;
+    Ok(())
 }

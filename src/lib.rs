@@ -19,6 +19,7 @@ mod pending;
 mod query;
 mod read;
 mod rebuild;
+mod retention;
 mod rights;
 mod rollup;
 mod scope;
@@ -34,7 +35,8 @@ extension_sql_file!("../sql/10_catalog.sql", name = "catalog", requires = ["sche
 extension_sql_file!("../sql/12_directories.sql", name = "directories", requires = ["catalog"]);
 extension_sql_file!("../sql/20_numbers.sql", name = "numbers", requires = ["directories"]);
 extension_sql_file!("../sql/30_functions.sql", name = "functions", requires = ["numbers"]);
-extension_sql_file!("../sql/35_pages.sql", name = "pages", requires = ["functions"]);
+extension_sql_file!("../sql/32_retention.sql", name = "retention", requires = ["functions"]);
+extension_sql_file!("../sql/35_pages.sql", name = "pages", requires = ["retention"]);
 extension_sql_file!("../sql/40_triggers.sql", name = "triggers", requires = ["pages"]);
 extension_sql_file!("../sql/45_directories.sql", name = "directory_triggers", requires = ["triggers"]);
 extension_sql_file!("../sql/50_views.sql", name = "views", requires = ["directory_triggers"]);

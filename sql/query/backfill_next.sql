@@ -3,5 +3,6 @@ SELECT s.id, s.complete_from, pg_catalog.quote_ident(s.relation_schema) || '.' |
 FROM llm.source s
 WHERE s.state = 'attached' AND s.complete_from > '-infinity'
   AND EXISTS (SELECT FROM llm._trigger t WHERE t.source = s.id AND t.role = 'root')
+  AND NOT EXISTS (SELECT FROM llm._capture_gap g WHERE g.source = s.id)
 ORDER BY s.id
 LIMIT 1

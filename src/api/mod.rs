@@ -11,4 +11,5 @@ mod drivers;
 mod members;
 pub mod operate;
 mod page;
+mod retention;
 mod source;

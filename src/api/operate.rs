@@ -27,7 +27,7 @@ pub fn fold_step() -> Result<bool> {
     let limit = i64::from(FOLD_BATCH_ROWS.get());
     let started = std::time::Instant::now();
     let folded = fold::batch(limit)?;
-    fold::record(folded, started.elapsed())?;
+    fold::record(folded, started.elapsed(), folded < limit)?;
     Ok(folded == limit)
 }
 

@@ -3,11 +3,12 @@
 use crate::capture;
 use crate::error::{Error, Result};
 use crate::source::attach::{self, Options};
-use crate::source::{leaf, log};
+use crate::source::{leaf, log, trigger};
 use llm_analytics_core::delta::Kind;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 fn choice(argument: &str, value: Option<String>, allowed: [&'static str; 2]) -> Result<String> {
     let value = value.ok_or_else(|| Error::null(argument))?;
@@ -83,6 +84,11 @@ fn llm_rebuild_leaf(
 #[pg_extern(sql = false)]
 fn llm_captured_by(relation: pg_sys::Oid) -> std::result::Result<Option<i32>, ErrorReport> {
     Ok(capture::source_of(relation)?)
+}
+
+#[pg_extern(sql = false)]
+fn llm_fire_trigger(relation: pg_sys::Oid, name: &CStr, fires: i8) -> std::result::Result<(), ErrorReport> {
+    Ok(trigger::fire(relation, &name.to_string_lossy(), fires)?)
 }
 
 #[pg_extern(sql = false)]

@@ -82,13 +82,19 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
     }))
 }
 
-pub fn detach(relation: pg_sys::Oid) -> Result<()> {
+/// The source of an attached log and the log's name; the caller owns it.
+pub fn attached(relation: pg_sys::Oid) -> Result<(i32, String)> {
     let facts = facts(relation, false)?;
     let source = query::one::<i32>("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", &[relation.into()], See::New)?;
     let Some(source) = source else {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} is not attached", facts.qualified()))
             .hint("llm.status lists the attached logs; of a partitioned log the root is attached."));
     };
+    Ok((source, facts.qualified()))
+}
+
+pub fn detach(relation: pg_sys::Oid) -> Result<()> {
+    let (source, _) = attached(relation)?;
     lock(relation, "ACCESS EXCLUSIVE")?;
     Spi::run_with_args(include_str!("../../sql/query/detach.sql"), &[source.into()])?;
     Spi::run_with_args("UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1", &[source.into()])?;
@@ -117,7 +123,7 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
         let kind = text("kind")?;
         if (!attaching || kind == "r" || kind == "p") && !is("is_owner")? {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {name}"))
-                .hint("The owner of the log, or a superuser, attaches and detaches it."));
+                .hint("Only the owner of the log, or a superuser, may do this."));
         }
         if !attaching {
             return Ok(facts);
@@ -355,5 +361,7 @@ pub fn create_request_log(name: &str) -> Result<pg_sys::Oid> {
     })?
     .ok_or_else(|| Error::internal("no table"))?;
     attach(oid, None, &Options { on_delete: "keep".into(), capture: "statement".into(), backfill: true })?;
+    let managed = "UPDATE llm.source s SET is_managed = true FROM llm._trigger t WHERE t.relation = $1 AND s.id = t.source";
+    Spi::run_with_args(managed, &[oid.into()])?;
     Ok(oid)
 }

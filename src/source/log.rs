@@ -9,6 +9,7 @@ use crate::source::column::columns;
 use crate::source::mapping::Mapping;
 use crate::source::reading::Reading;
 use llm_analytics_core::delta::{Deltas, Kind};
+use llm_analytics_core::dimension::UNKNOWN_ORGANIZATION;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 use std::ffi::{CStr, CString};
@@ -86,6 +87,27 @@ fn find(source: i32, relation: Option<pg_sys::Oid>) -> Result<(Mapping, pg_sys::
 /// Whether a table has no row at all, looked at with its owner's rights.
 pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
     Ok(probe::<bool>(relation, mapping, |_, from| format!("SELECT NOT EXISTS (SELECT {from})"), &[])?.unwrap_or(true))
+}
+
+/// The name of a source's log, if that has rows of an organization.
+pub fn has_organization(source: i32, organization: &str) -> Result<Option<String>> {
+    let (mapping, relation) = find(source, None)?;
+    let Some((_, origin)) = mapping.0.iter().find(|(known, _)| known.name == "organization_id") else { return Ok(None) };
+    let named = format!("nullif(({})::text, '')", origin.sql());
+    let found = probe::<bool>(
+        relation,
+        &mapping,
+        |_, from| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)"),
+        &[organization.into(), UNKNOWN_ORGANIZATION.into()],
+    )?;
+    if found == Some(true) { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
+}
+
+/// Whether a source's log has rows in a range.
+pub fn has_rows(source: i32, from: TimestampWithTimeZone, to: TimestampWithTimeZone) -> Result<bool> {
+    let (mapping, relation) = find(source, None)?;
+    let sql = |at: &str, from: &str| format!("SELECT EXISTS (SELECT {from} WHERE {at} >= $1 AND {at} < $2)");
+    Ok(probe::<bool>(relation, &mapping, sql, &[from.into(), to.into()])?.unwrap_or(false))
 }
 
 /// The newest created_at, NULL where there is none.

@@ -1,4 +1,4 @@
-//! One round in one database: heal, fold, backfill, each in short transactions, and out again.
+//! One round in one database: heal, tend partitions, fold, backfill, each in short transactions, and out again.
 
 use super::{reload_if_asked, report, set_up, slots};
 use crate::api::operate::{backfill_step, fold_step};
@@ -53,8 +53,20 @@ fn is_ready() -> Result<Option<bool>> {
 fn work(started: Instant) -> std::result::Result<bool, String> {
     // What cannot be healed now must not keep the rest from being folded.
     let healed = in_transaction("heal", || Spi::run("SELECT llm._heal()").map_err(Error::from));
+    let tended = tend(started);
     let has_more = fold_and_backfill(started)?;
-    healed.map(|()| has_more)
+    healed.and(tended).map(|()| has_more)
+}
+
+/// Partitions of managed logs, each in a transaction of its own.
+fn tend(started: Instant) -> std::result::Result<(), String> {
+    while let Some(done) = in_transaction("tend", || Ok(Spi::get_one::<String>("SELECT llm._tend()")?))? {
+        pgrx::log!("llm_analytics: {done}");
+        if started.elapsed() > LONGEST {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn fold_and_backfill(started: Instant) -> std::result::Result<bool, String> {

@@ -67,18 +67,45 @@ RESET llm.on_delete;
 RESET session_replication_role;
 SET search_path = capture_row, public;
 SELECT * FROM proof('replication worker');
--- capture => 'statement' does not see what a replication worker applies; a rebuild does
+-- capture => 'statement' counts what such a session writes itself, TRUNCATE included; replicated rows come without statements
 SELECT 1 AS detached FROM llm.detach_log('log');
 SELECT 1 AS attached FROM llm.attach_log('log');
 CALL llm.backfill();
 SELECT * FROM proof('attached again by statement');
 SET session_replication_role = 'replica';
 INSERT INTO log VALUES (60, '2026-02-05', 'org', 'p1', 'k1', 'openai/gpt-5', 1, 0.1);
+UPDATE log SET cost = 0.7, created_at = created_at + interval '9 days' WHERE id IN (4, 60);
+INSERT INTO gone SELECT * FROM log_feb;
+TRUNCATE log_feb;
 RESET session_replication_role;
-SELECT count(*) AS pending FROM llm._pending;
-SELECT count(*) > 0 AS noticed FROM llm.verify();
-SELECT llm.rebuild('2026-02-01', '2026-03-01') > 0 AS rebuilt;
-SELECT * FROM proof('repaired');
+SELECT * FROM proof('session_replication_role');
+
+-- triggers that somebody disables: a warning, the log's state says so, and once they are enabled again it is read again
+ALTER TABLE log DISABLE TRIGGER ALL;
+SELECT source, state FROM llm.status WHERE source IS NOT NULL;
+INSERT INTO log VALUES (61, '2026-02-06', 'org', 'p1', 'k1', 'openai/gpt-5', 1, 0.1);
+CALL llm.backfill();
+SELECT state, (SELECT count(*) FROM llm._pending) AS pending FROM llm.status WHERE source IS NOT NULL;
+ALTER TABLE log ENABLE TRIGGER ALL;
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'log'::regclass AND NOT tgisinternal ORDER BY 1;
+SELECT state FROM llm.status WHERE source IS NOT NULL;
+CALL llm.backfill();
+SELECT * FROM proof('enabled again');
+-- of a row-captured log, one that is dropped, and that of a partition
+SELECT 1 AS detached FROM llm.detach_log('log');
+SELECT 1 AS attached FROM llm.attach_log('log', capture => 'row');
+CALL llm.backfill();
+ALTER TABLE log ENABLE TRIGGER ALL;
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'log'::regclass AND NOT tgisinternal ORDER BY 1;
+SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgrelid = 'log_feb'::regclass AND tgname = 'llm_capture_row';
+ALTER TABLE log_feb DISABLE TRIGGER llm_capture_delete;
+ALTER TABLE log_feb ENABLE TRIGGER llm_capture_delete;
+DROP TRIGGER llm_capture_update ON log;
+SELECT state FROM llm.status WHERE source IS NOT NULL;
+SELECT 1 AS detached FROM llm.detach_log('log');
+SELECT 1 AS attached FROM llm.attach_log('log');
+CALL llm.backfill();
+SELECT * FROM proof('attached once more');
 
 RESET search_path;
 DROP SCHEMA capture_row CASCADE;
