@@ -137,7 +137,7 @@ COMMENT ON FUNCTION llm.rebuild(timestamptz, timestamptz, text, boolean) IS
 
 CREATE FUNCTION llm.verify("from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL, organization text DEFAULT NULL)
     RETURNS TABLE (source text, organization_id text, bucket timestamptz, level text, series jsonb, measure text, expected numeric, actual numeric)
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_verify_wrapper';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_verify_wrapper';
 COMMENT ON FUNCTION llm.verify(timestamptz, timestamptz, text) IS
     'compares rollups and pending rows with the logs, in one snapshot; no rows = proved. Half-open, widened to buckets, NULL is unbounded; sealed ranges and what is not backfilled yet are skipped. source is NULL for levels that are derived from detail. Errors: 22023';
 

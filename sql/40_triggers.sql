@@ -246,6 +246,17 @@ END
 $$;
 COMMENT ON FUNCTION llm._leaf_dropped(llm.source, llm._leaf) IS 'seals what a dropped table of a log''s tree held';
 
+CREATE FUNCTION llm._is_known_leaf(relation oid) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN llm._leaf l ON l.leaf_schema = n.nspname AND l.leaf_name = c.relname
+        WHERE c.oid = relation AND c.relispartition
+    )
+$$;
+COMMENT ON FUNCTION llm._is_known_leaf(oid) IS 'whether a table is a partition and recorded as one that holds rows of an attached log';
+
 CREATE FUNCTION llm._mark_gap(source_id int, missing boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -300,13 +311,9 @@ BEGIN
     END LOOP;
     -- Not those that are known: a restore makes their triggers yet, and nobody has seen what else took them off (llm._heal).
     FOR member IN
-        WITH known AS MATERIALIZED (
-            SELECT c.oid FROM llm._leaf l JOIN pg_namespace n ON n.nspname = l.leaf_schema::name
-            JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = l.leaf_name::name WHERE l.source = source_id
-        )
         SELECT m.relation::regclass AS relation, m.is_leaf FROM llm._tree(root) m
-        WHERE llm._captured_by(m.relation::regclass) IS NULL
-          AND NOT EXISTS (SELECT FROM llm._tree(m.relation::regclass) below JOIN known ON known.oid = below.relation)
+        WHERE CASE WHEN llm._captured_by(m.relation::regclass) IS NULL
+                   THEN NOT EXISTS (SELECT FROM llm._tree(m.relation::regclass) below WHERE llm._is_known_leaf(below.relation)) END
         ORDER BY m.relation
     LOOP
         PERFORM llm._install_triggers(member.relation, source_id, src.version, 'part', src.capture);
@@ -366,6 +373,10 @@ BEGIN
         ) up
         CROSS JOIN LATERAL (SELECT llm._captured_by(up.relid::regclass) AS source) t
         WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column') AND t.source IS NOT NULL
+          -- of a leaf that stays what it is, as when a restore sets its triggers, only what is asked for here
+          AND (c.command_tag <> 'ALTER TABLE' OR NOT llm._is_known_leaf(c.objid)
+               OR EXISTS (SELECT FROM llm._trigger_state s WHERE s.relation = c.objid AND s.enabled = 'D')
+               OR EXISTS (SELECT FROM pg_class l WHERE l.oid = c.objid AND l.relforcerowsecurity))
         UNION
         -- an attached log that became part of another tree
         SELECT t.source FROM llm._trigger t JOIN pg_class c ON c.oid = t.relation WHERE t.role = 'root' AND c.relispartition AND tg_tag = 'ALTER TABLE'

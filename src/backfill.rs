@@ -7,7 +7,6 @@ use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
 use crate::rights::Snapshot;
 use crate::source::log;
-use llm_analytics_core::bucket::MICROS_PER_DAY;
 use pgrx::prelude::*;
 
 /// Log rows read in one step, about; at least one day.
@@ -34,7 +33,7 @@ pub fn step() -> Result<Option<Step>> {
         log::nth_newest(source, to, ROWS)?
     };
     let from = match newest {
-        Some(instant) => day_of(instant)?,
+        Some(instant) => rebuild::instant(rebuild::day_of(pg_sys::TimestampTz::from(instant)))?,
         None => TimestampWithTimeZone::negative_infinity(),
     };
     let range =
@@ -54,10 +53,4 @@ fn next() -> Result<Option<(i32, TimestampWithTimeZone, String)>> {
         Ok(())
     })?;
     Ok(found)
-}
-
-/// The start of the UTC day.
-fn day_of(instant: TimestampWithTimeZone) -> Result<TimestampWithTimeZone> {
-    let micros = pg_sys::TimestampTz::from(instant);
-    rebuild::instant(micros - micros.rem_euclid(MICROS_PER_DAY))
 }

@@ -1,6 +1,6 @@
 //! Rebuild: the one primitive behind backfill and repair.
 //!
-//! Under the fold lock, in one snapshot S: detail becomes log(S) + kept, and exactly the pending rows that S sees are taken out. What is
+//! Under the fold lock, piece by piece, each in one snapshot S: detail becomes log(S) + kept, and exactly the pending rows that S sees are taken out. What is
 //! written are corrections, added to every level as a fold adds deltas.
 
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::query::{self, See};
 use crate::rights::Snapshot;
 use crate::rollup;
 use crate::source::log::{self, Filter};
-use llm_analytics_core::bucket::{self, Micros};
+use llm_analytics_core::bucket::{self, MICROS_PER_DAY, Micros};
 use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::{DETAIL, KEPT, Level};
@@ -36,9 +36,45 @@ pub struct Range {
     pub source: Option<i32>,
 }
 
-/// Rebuilds a range; how many rollup rows were written.
+/// Log rows read at a time, about, in whole UTC days: bounds the memory. Where no index finds the newest rows, each piece reads the whole
+/// log, so there they are larger.
+const ROWS: i64 = 200_000;
+const ROWS_UNORDERED: i64 = 2_000_000;
+
+/// Rebuilds a range piece by piece, newest first, in this transaction; how many rollup rows were written.
 pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     lock_logs(range.source)?;
+    let sources = attached(range.source, See::New)?;
+    let (mut written, mut to) = (0, range.to);
+    while to > range.from {
+        let mut from = range.from;
+        for source in &sources {
+            let _snapshot = Snapshot::of_statement();
+            let rows = if log::is_ordered(*source)? { ROWS } else { ROWS_UNORDERED };
+            if let Some(instant) = log::nth_newest(*source, instant(to)?, rows)? {
+                from = from.max(day_of(pg_sys::TimestampTz::from(instant)));
+            }
+        }
+        written += piece(&Range { from, to, organization: range.organization.clone(), source: range.source }, loss)?;
+        if from > range.from {
+            notice!("rebuilt from {} on", bound(from)?);
+        }
+        to = from;
+    }
+    Ok(written)
+}
+
+/// The start of the UTC day.
+pub fn day_of(at: Micros) -> Micros {
+    at - at.rem_euclid(MICROS_PER_DAY)
+}
+
+fn bound(at: Micros) -> Result<String> {
+    let text = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[instant(at)?.into()], See::New)?;
+    Ok(text.unwrap_or_default())
+}
+
+fn piece(range: &Range, loss: Loss) -> Result<i64> {
     let mut work = Work::default();
     {
         // Under REPEATABLE READ the transaction's: then what others folded since raises 40001 when it is written.
@@ -95,7 +131,7 @@ struct Work {
 
 impl Work {
     fn read(&mut self, range: &Range) -> Result<()> {
-        let sources = attached(range.source)?;
+        let sources = attached(range.source, See::Active)?;
         let seals = seals()?;
         for source in &sources {
             let filter = Filter { from: range.from, to: range.to, organization: range.organization.clone() };
@@ -173,10 +209,10 @@ fn seals() -> Result<Seals> {
     Ok(seals)
 }
 
-fn attached(source: Option<i32>) -> Result<Vec<i32>> {
+fn attached(source: Option<i32>, see: See) -> Result<Vec<i32>> {
     let mut sources = Vec::new();
     let sql = "SELECT id FROM llm.source WHERE state = 'attached' AND ($1 IS NULL OR id = $1) ORDER BY id";
-    query::each(sql, &[source.into()], See::Active, |row| {
+    query::each(sql, &[source.into()], see, |row| {
         sources.extend(row.get::<i32>(1));
         Ok(())
     })?;
@@ -226,13 +262,18 @@ fn repair(range: &Range) -> Result<i64> {
     Ok(written)
 }
 
-/// Takes the fold lock and a reader's lock on every table of the logs, before the snapshot is taken: what a TRUNCATE, DETACH or DROP that
-/// is under way removes is in no snapshot, so one from before it would miss both the rows and the deltas that stand for them. Nothing is
-/// held while it waits, so that it takes part in no deadlock with whoever alters logs one after the other.
+/// Takes the fold lock, and a reader's lock on every table of the logs ([`lock_tables`]).
 pub fn lock_logs(source: Option<i32>) -> Result<()> {
+    lock_tables(source, Some(rollup::Work::Rebuild))
+}
+
+/// Takes a reader's lock on every table of the logs, with `work` at the fold lock, before a snapshot is taken: what a TRUNCATE, DETACH or
+/// DROP that is under way removes is in no snapshot, so one from before it would miss both the rows and the deltas that stand for them.
+/// Nothing is held while it waits, so that it takes part in no deadlock with whoever alters logs one after the other.
+pub fn lock_tables(source: Option<i32>, work: Option<rollup::Work>) -> Result<()> {
     let mode = pg_sys::AccessShareLock as i32;
     loop {
-        rollup::lock(rollup::Work::Rebuild)?;
+        work.map_or(Ok(()), rollup::lock)?;
         let mut tables: Vec<pg_sys::Oid> = Vec::new();
         query::each(include_str!("../sql/query/log_tables.sql"), &[source.into()], See::New, |row| {
             tables.extend(row.get::<pg_sys::Oid>(1));
@@ -244,7 +285,7 @@ pub fn lock_logs(source: Option<i32>) -> Result<()> {
             for table in &tables[..busy] {
                 pg_sys::UnlockRelationOid(*table, mode);
             }
-            rollup::unlock(rollup::Work::Rebuild)?;
+            work.map_or(Ok(()), rollup::unlock)?;
             pg_sys::LockRelationOid(tables[busy], mode);
             pg_sys::UnlockRelationOid(tables[busy], mode);
         }

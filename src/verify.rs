@@ -1,4 +1,4 @@
-//! Verify: rollups and pending rows against the logs, in the caller's snapshot, as one statement.
+//! Verify: rollups and pending rows against the logs, in one snapshot, as one statement.
 
 use crate::rollup::{dimensions, list, measures};
 use llm_analytics_core::dimension::Dimension;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::guc::FOLD_BATCH_ROWS;
 use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
-use crate::rights::Setting;
+use crate::rights::{Setting, Snapshot};
 use crate::{backfill, fold, verify};
 use llm_analytics_core::bucket;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -107,6 +107,9 @@ fn llm_verify(
         Some(to.unwrap_or_else(TimestampWithTimeZone::positive_infinity)),
         organization,
     )?;
+    rebuild::lock_tables(None, None)?;
+    // Under REPEATABLE READ the transaction's own.
+    let _snapshot = Snapshot::of_statement();
     let arguments = [rebuild::instant(range.from)?.into(), rebuild::instant(range.to)?.into(), range.organization.into()];
     // The planner cannot know how many rows the log has; a nested loop over two CTEs would be quadratic.
     let _plan = Setting::local(c"enable_nestloop", c"off");

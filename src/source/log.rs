@@ -6,7 +6,7 @@ use crate::pending::{self, RowMemory};
 use crate::query::{self, See};
 use crate::rights::{ActingAs, owner_of};
 use crate::source::column::columns;
-use crate::source::mapping::Mapping;
+use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
 use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::dimension::UNKNOWN_ORGANIZATION;
@@ -82,6 +82,16 @@ fn find(source: i32, relation: Option<pg_sys::Oid>) -> Result<(Mapping, pg_sys::
             .hint("Attach the log again with llm.attach_log().")
     })?;
     Ok((Mapping::from_json(&columns.0)?, relation))
+}
+
+/// Whether the newest rows of a source's log are found without reading all of it: by an index that begins with created_at, or because the
+/// log is partitioned by it.
+pub fn is_ordered(source: i32) -> Result<bool> {
+    let (mapping, relation) = find(source, None)?;
+    let Origin::Column { column, .. } = mapping.created_at()? else { return Ok(false) };
+    let _rights = ActingAs::extension_owner()?;
+    let sql = include_str!("../../sql/query/log_ordered.sql");
+    Ok(query::one::<bool>(sql, &[relation.into(), column.clone().into()], See::Active)?.unwrap_or(false))
 }
 
 /// Whether a table has no row at all, looked at with its owner's rights.
@@ -234,7 +244,6 @@ unsafe fn from_clause(relation: pg_sys::Relation) -> Result<String> {
 
 unsafe fn created_at_type(relation: pg_sys::Relation, mapping: &Mapping) -> Result<pg_sys::Oid> {
     use crate::source::expression::parse;
-    use crate::source::mapping::Origin;
     // SAFETY: `relation` is open.
     unsafe {
         let declared = match mapping.created_at()? {
