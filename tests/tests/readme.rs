@@ -1,4 +1,4 @@
-//! Every SQL block of README.md runs as it stands, in order, in one database with a log of LLM Gateway's shape.
+//! Every SQL block of README.md and of docs/operations.md runs as it stands, in order, in one database with a log of LLM Gateway's shape.
 
 use llm_analytics_tests::cluster::root;
 use llm_analytics_tests::db::{Db, run};
@@ -19,9 +19,13 @@ fn blocks(markdown: &str) -> Vec<String> {
 
 #[test]
 fn every_block_runs() {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let blocks = blocks(&readme);
-    assert!(!blocks.is_empty(), "README.md has no sql block");
+    let mut all = Vec::new();
+    for page in ["README.md", "docs/operations.md"] {
+        let found = blocks(&std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}")));
+        assert!(!found.is_empty(), "{page} has no sql block");
+        all.extend(found);
+    }
+    let blocks = all;
     let installs = blocks.iter().any(|block| block.to_uppercase().contains("CREATE EXTENSION"));
     let db = if installs { Db::bare("readme") } else { Db::new("readme") };
     let mut client = db.connect();
@@ -56,7 +60,7 @@ fn every_block_runs() {
             .expect("psql");
         child.stdin.take().expect("stdin").write_all(block.as_bytes()).expect("the block is sent");
         let output = child.wait_with_output().expect("psql");
-        assert!(output.status.success(), "block {} of README.md\n{block}\n{}", number + 1, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "block {}\n{block}\n{}", number + 1, String::from_utf8_lossy(&output.stderr));
     }
     println!("{} blocks", blocks.len());
 }
