@@ -147,7 +147,7 @@ COMMENT ON FUNCTION llm._fold_step() IS 'folds one batch; whether there may be m
 
 CREATE FUNCTION llm._backfill_step() RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_backfill_step_wrapper';
-COMMENT ON FUNCTION llm._backfill_step() IS 'backfills some days of one log; says what was done, NULL when every log is complete';
+COMMENT ON FUNCTION llm._backfill_step() IS 'backfills a stretch of one log; says what was done, NULL when every log is complete';
 
 CREATE FUNCTION llm._heal() RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'

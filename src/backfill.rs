@@ -1,15 +1,13 @@
-//! Backfill: the rows that were there before the attach, newest first, in whole UTC days, each step a transaction of its own.
+//! Backfill: the rows that were there before the attach, newest first, in whole buckets, each step a transaction of its own.
 //!
 //! `llm.source.complete_from` is all the state there is, so it can stop anywhere and go on from there.
 
 use crate::error::Result;
 use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
-use crate::rights::Snapshot;
-use crate::source::log;
 use pgrx::prelude::*;
 
-/// Log rows read in one step, about; at least one day.
+/// Log rows read in one step, about; at least one bucket. A step keeps folds and whoever alters the log waiting.
 const ROWS: i64 = 50_000;
 
 /// What one step did.
@@ -23,22 +21,15 @@ pub struct Step {
 /// One step of one source; None when every attached log is complete.
 pub fn step() -> Result<Option<Step>> {
     let Some((source, ..)) = next()? else { return Ok(None) };
-    // Then again under the locks, so that two backfills do not do the same day twice.
+    // Then again under the locks, so that two backfills do not do the same step twice.
     rebuild::lock_logs(Some(source))?;
     let Some((source, to, relation)) = next()?.filter(|(again, ..)| *again == source) else {
         return Ok(Some(Step { relation: String::new(), from: None, changed: 0 }));
     };
-    let newest = {
-        let _snapshot = Snapshot::of_statement();
-        log::nth_newest(source, to, ROWS)?
-    };
-    let from = match newest {
-        Some(instant) => rebuild::instant(rebuild::day_of(pg_sys::TimestampTz::from(instant)))?,
-        None => TimestampWithTimeZone::negative_infinity(),
-    };
-    let range =
-        Range { from: pg_sys::TimestampTz::from(from), to: pg_sys::TimestampTz::from(to), organization: None, source: Some(source) };
-    let changed = rebuild::range(&range, Loss::Seal)?;
+    let to_micros = pg_sys::TimestampTz::from(to);
+    let begin = rebuild::begin_of_piece(source, to_micros, ROWS)?;
+    let from = rebuild::instant(begin)?;
+    let changed = rebuild::piece(&Range { from: begin, to: to_micros, organization: None, source: Some(source) }, Loss::Seal)?;
     // Unless somebody has asked meanwhile for all of it to be read again.
     let done = "UPDATE llm.source SET complete_from = $2 WHERE id = $1 AND complete_from = $3";
     Spi::run_with_args(done, &[source.into(), from.into(), to.into()])?;

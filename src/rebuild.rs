@@ -9,7 +9,7 @@ use crate::query::{self, See};
 use crate::rights::Snapshot;
 use crate::rollup;
 use crate::source::log::{self, Filter};
-use llm_analytics_core::bucket::{self, MICROS_PER_DAY, Micros};
+use llm_analytics_core::bucket::{self, Micros};
 use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::{DETAIL, KEPT, Level};
@@ -36,9 +36,9 @@ pub struct Range {
     pub source: Option<i32>,
 }
 
-/// Log rows read at a time, about, in whole UTC days: bounds the memory. Where no index finds the newest rows, each piece reads the whole
-/// log, so there they are larger.
+/// Log rows read at a time, about, in whole buckets: bounds the memory.
 const ROWS: i64 = 200_000;
+/// Where no index finds the newest rows, each piece reads the whole log, so there they are larger.
 const ROWS_UNORDERED: i64 = 2_000_000;
 
 /// Rebuilds a range piece by piece, newest first, in this transaction; how many rollup rows were written.
@@ -49,32 +49,33 @@ pub fn range(range: &Range, loss: Loss) -> Result<i64> {
     while to > range.from {
         let mut from = range.from;
         for source in &sources {
-            let _snapshot = Snapshot::of_statement();
-            let rows = if log::is_ordered(*source)? { ROWS } else { ROWS_UNORDERED };
-            if let Some(instant) = log::nth_newest(*source, instant(to)?, rows)? {
-                from = from.max(day_of(pg_sys::TimestampTz::from(instant)));
-            }
+            from = from.max(begin_of_piece(*source, to, ROWS)?);
         }
         written += piece(&Range { from, to, organization: range.organization.clone(), source: range.source }, loss)?;
         if from > range.from {
-            notice!("rebuilt from {} on", bound(from)?);
+            notice!("rebuilt from {} UTC on", minute(from)?);
         }
         to = from;
     }
     Ok(written)
 }
 
-/// The start of the UTC day.
-pub fn day_of(at: Micros) -> Micros {
-    at - at.rem_euclid(MICROS_PER_DAY)
+/// The bucket border from which on a log has about `rows` rows below `to`; `Micros::MIN` where it has fewer.
+pub fn begin_of_piece(source: i32, to: Micros, rows: i64) -> Result<Micros> {
+    let _snapshot = Snapshot::of_statement();
+    let rows = if log::is_ordered(source)? { rows } else { ROWS_UNORDERED };
+    let newest = log::nth_newest(source, instant(to)?, rows)?;
+    Ok(newest.map_or(Micros::MIN, |newest| bucket::start(pg_sys::TimestampTz::from(newest))))
 }
 
-fn bound(at: Micros) -> Result<String> {
-    let text = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[instant(at)?.into()], See::New)?;
+/// For messages: the minute of UTC.
+pub fn minute(at: Micros) -> Result<String> {
+    let text = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')", &[instant(at)?.into()], See::New)?;
     Ok(text.unwrap_or_default())
 }
 
-fn piece(range: &Range, loss: Loss) -> Result<i64> {
+/// Rebuilds a range at once. The caller holds the locks.
+pub fn piece(range: &Range, loss: Loss) -> Result<i64> {
     let mut work = Work::default();
     {
         // Under REPEATABLE READ the transaction's: then what others folded since raises 40001 when it is written.

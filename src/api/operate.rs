@@ -43,8 +43,8 @@ pub fn backfill_step() -> Result<Option<String>> {
     Ok(Some(if from.is_neg_infinity() {
         format!("{} is complete ({} rollup rows written)", step.relation, step.changed)
     } else {
-        let day = query::one::<String>("SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')", &[from.into()], See::New)?;
-        format!("{} is complete from {} on ({} rollup rows written)", step.relation, day.unwrap_or_default(), step.changed)
+        let begin = rebuild::minute(pg_sys::TimestampTz::from(from))?;
+        format!("{} is complete from {} UTC on ({} rollup rows written)", step.relation, begin, step.changed)
     }))
 }
 
