@@ -94,8 +94,10 @@ pub fn attached(relation: pg_sys::Oid) -> Result<(i32, String)> {
 }
 
 pub fn detach(relation: pg_sys::Oid) -> Result<()> {
-    let (source, _) = attached(relation)?;
+    attached(relation)?;
     lock(relation, "ACCESS EXCLUSIVE")?;
+    // Again under the lock: somebody else may have detached it while we waited.
+    let (source, _) = attached(relation)?;
     Spi::run_with_args(include_str!("../../sql/query/detach.sql"), &[source.into()])?;
     Spi::run_with_args("UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1", &[source.into()])?;
     Ok(())
