@@ -23,8 +23,18 @@ fn script(arguments: &[&str]) -> String {
 impl Cluster {
     /// From an empty data directory, with these settings.
     pub fn fresh(name: &str, settings: &[&str]) -> Cluster {
+        Cluster::made("fresh", name, None, settings)
+    }
+
+    /// A streaming hot standby of this cluster.
+    pub fn standby(&self, name: &str, settings: &[&str]) -> Cluster {
+        Cluster::made("standby", name, Some(&self.name), settings)
+    }
+
+    fn made(action: &str, name: &str, of: Option<&str>, settings: &[&str]) -> Cluster {
         let major = std::env::var("PG_MAJOR").expect("PG_MAJOR names the server's major version");
-        let mut arguments = vec!["fresh", name, &major];
+        let mut arguments = vec![action, name, &major];
+        arguments.extend(of);
         arguments.extend(settings);
         let environment = script(&arguments);
         let variable = |key: &str| {
@@ -37,6 +47,10 @@ impl Cluster {
 
     pub fn stop(&self) {
         script(&["stop", &self.name, &self.major]);
+    }
+
+    pub fn promote(&self) {
+        script(&["promote", &self.name, &self.major]);
     }
 
     pub fn start(&self, settings: &[&str]) {

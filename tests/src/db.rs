@@ -48,7 +48,11 @@ pub struct Db {
 impl Db {
     /// A new database with the extension.
     pub fn new(tag: &str) -> Db {
-        let db = Db::bare(tag);
+        Db::new_on(Server::from_env(), tag)
+    }
+
+    pub fn new_on(server: Server, tag: &str) -> Db {
+        let db = Db::on(server, tag);
         db.connect().batch_execute("CREATE EXTENSION llm_analytics").expect("CREATE EXTENSION llm_analytics");
         db
     }

@@ -3,7 +3,7 @@
 //! The truth is always in LLM Gateway's tables (`public.organization`, ..), whether they are attached or copied to the
 //! shipped directories. Everything of an organization has its id in its own id and in its name, so that a leak shows.
 
-use crate::db::{Db, Refusal, Role, quote, refusal, run};
+use crate::db::{Db, Refusal, Role, Server, quote, refusal, run};
 use crate::hosts;
 use postgres::Client;
 
@@ -66,7 +66,11 @@ pub struct World {
 impl World {
     /// With the host's directories attached, or with the shipped ones filled. Two days of traffic: one folded, one pending.
     pub fn new(tag: &str, shipped: bool) -> World {
-        let db = Db::new(tag);
+        World::on(Server::from_env(), tag, shipped)
+    }
+
+    pub fn on(server: Server, tag: &str, shipped: bool) -> World {
+        let db = Db::new_on(server, tag);
         let mut client = db.connect();
         run(&mut client, hosts::GATEWAY);
         run(&mut client, hosts::GATEWAY_DIRECTORIES);
