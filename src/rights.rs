@@ -5,6 +5,13 @@ use crate::pending::own_table;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
+/// What every function that writes does first: in a read-only transaction, and so on a standby, 25006 with its name, before a lock or a
+/// transaction id is refused in words that name neither.
+pub fn writes(function: &CStr) {
+    // SAFETY: the name is valid; raises the error as PostgreSQL's own commands do.
+    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) }
+}
+
 /// Another current user, in a security-restricted operation, until it is dropped. When an error unwinds, the (sub)transaction's abort
 /// puts the user back.
 pub struct ActingAs {

@@ -6,6 +6,7 @@ use crate::api::arguments::required;
 use crate::directory::{Directories, attach};
 use crate::error::Error;
 use crate::identity::{self, Caller};
+use crate::rights;
 use crate::scope;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -18,6 +19,7 @@ fn llm_act_as(user_id: Option<String>) -> std::result::Result<(), ErrorReport> {
 
 #[pg_extern(sql = false)]
 fn llm_bind_role(role: Option<String>, user_id: Option<String>, all_organizations: Option<bool>) -> std::result::Result<(), ErrorReport> {
+    rights::writes(c"llm.bind_role()");
     let role = required("role", role)?;
     let all_organizations = required("all_organizations", all_organizations)?;
     if user_id.is_none() && !all_organizations {
@@ -28,6 +30,7 @@ fn llm_bind_role(role: Option<String>, user_id: Option<String>, all_organization
 
 #[pg_extern(sql = false)]
 fn llm_unbind_role(role: Option<String>) -> std::result::Result<(), ErrorReport> {
+    rights::writes(c"llm.unbind_role()");
     Ok(identity::unbind(&required("role", role)?)?)
 }
 

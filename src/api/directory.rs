@@ -2,6 +2,7 @@
 
 use crate::api::arguments::required;
 use crate::directory::attach;
+use crate::rights;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -12,12 +13,14 @@ fn llm_attach_directory(
     relation: Option<pg_sys::Oid>,
     columns: Option<JsonB>,
 ) -> std::result::Result<JsonB, ErrorReport> {
+    rights::writes(c"llm.attach_directory()");
     let (kind, relation) = (required("kind", kind)?, required("relation", relation)?);
     Ok(JsonB(attach::attach(attach::kind(&kind)?, relation, columns.map(|columns| columns.0))?))
 }
 
 #[pg_extern(sql = false)]
 fn llm_detach_directory(kind: Option<String>) -> std::result::Result<(), ErrorReport> {
+    rights::writes(c"llm.detach_directory()");
     Ok(attach::detach(attach::kind(&required("kind", kind)?)?)?)
 }
 

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::guc::FOLD_BATCH_ROWS;
 use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
-use crate::rights::{Setting, Snapshot};
+use crate::rights::{self, Setting, Snapshot};
 use crate::{backfill, fold, verify};
 use llm_analytics_core::bucket;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -14,12 +14,14 @@ type Report<T> = std::result::Result<T, ErrorReport>;
 
 #[pg_extern(sql = false)]
 fn llm_fold() -> Report<i64> {
+    rights::writes(c"llm.fold()");
     Ok(fold::everything(FOLD_BATCH_ROWS.get().into())?)
 }
 
 /// One batch; whether there may be more.
 #[pg_extern(sql = false)]
 fn llm_fold_step() -> Report<bool> {
+    rights::writes(c"llm._fold_step()");
     Ok(fold_step()?)
 }
 
@@ -34,6 +36,7 @@ pub fn fold_step() -> Result<bool> {
 /// What was done, for a notice; NULL when there is nothing left.
 #[pg_extern(sql = false)]
 fn llm_backfill_step() -> Report<Option<String>> {
+    rights::writes(c"llm._backfill_step()");
     Ok(backfill_step()?)
 }
 
@@ -66,6 +69,7 @@ fn llm_rebuild(
     organization: Option<String>,
     allow_loss: Option<bool>,
 ) -> Report<i64> {
+    rights::writes(c"llm.rebuild()");
     let loss = if allow_loss.ok_or_else(|| Error::null("allow_loss"))? { Loss::Allow } else { Loss::Refuse };
     Ok(rebuild::range(&range(from, to, organization)?, loss)?)
 }

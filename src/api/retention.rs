@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::retention;
-use crate::rights::Snapshot;
+use crate::rights::{self, Snapshot};
 use crate::source::log;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -12,16 +12,19 @@ type Report<T> = std::result::Result<T, ErrorReport>;
 
 #[pg_extern(sql = false)]
 fn llm_seal(relation: Option<pg_sys::Oid>, before: Option<TimestampWithTimeZone>) -> Report<TimestampWithTimeZone> {
+    rights::writes(c"llm.seal()");
     Ok(retention::seal(relation.ok_or_else(|| Error::null("relation"))?, before.ok_or_else(|| Error::null("before"))?)?)
 }
 
 #[pg_extern(sql = false)]
 fn llm_set_retention(relation: Option<pg_sys::Oid>, keep: Option<Interval>) -> Report<()> {
+    rights::writes(c"llm.set_retention()");
     Ok(retention::set(relation.ok_or_else(|| Error::null("relation"))?, keep)?)
 }
 
 #[pg_extern(sql = false)]
 fn llm_forget(organization: Option<String>) -> Report<i64> {
+    rights::writes(c"llm.forget()");
     Ok(retention::forget(&organization.ok_or_else(|| Error::null("organization"))?)?)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::capture;
 use crate::error::{Error, Result};
+use crate::rights;
 use crate::source::attach::{self, Options};
 use crate::source::{leaf, log, trigger};
 use llm_analytics_core::delta::Kind;
@@ -27,6 +28,7 @@ fn llm_attach_log(
     capture: Option<String>,
     backfill: Option<bool>,
 ) -> std::result::Result<JsonB, ErrorReport> {
+    rights::writes(c"llm.attach_log()");
     let relation = relation.ok_or_else(|| Error::null("relation"))?;
     let options = Options {
         on_delete: choice("on_delete", on_delete, ["keep", "subtract"])?,
@@ -38,11 +40,13 @@ fn llm_attach_log(
 
 #[pg_extern(sql = false)]
 fn llm_detach_log(relation: Option<pg_sys::Oid>) -> std::result::Result<(), ErrorReport> {
+    rights::writes(c"llm.detach_log()");
     Ok(attach::detach(relation.ok_or_else(|| Error::null("relation"))?)?)
 }
 
 #[pg_extern(sql = false)]
 fn llm_create_request_log(name: Option<String>) -> std::result::Result<pg_sys::Oid, ErrorReport> {
+    rights::writes(c"llm.create_request_log()");
     Ok(attach::create_request_log(&name.ok_or_else(|| Error::null("name"))?)?)
 }
 

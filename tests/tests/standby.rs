@@ -46,8 +46,8 @@ const OWN: [&str; 5] = [
     "SELECT u::text FROM llm.usage u ORDER BY 1",
 ];
 
-/// Everything that writes. The last ones are steps of the procedures and of the worker.
-const WRITES: [&str; 21] = [
+/// Everything that writes. The steps of the procedures too.
+const WRITES: [&str; 19] = [
     "SELECT llm.fold()",
     "SELECT llm.rebuild('2026-06-01', '2026-06-03')",
     "CALL llm.backfill()",
@@ -64,8 +64,6 @@ const WRITES: [&str; 21] = [
     "SELECT llm.unbind_role('postgres')",
     "SELECT llm._fold_step()",
     "SELECT llm._backfill_step()",
-    "SELECT llm._heal()",
-    "SELECT llm._tend()",
     "SELECT llm._erase('nobody')",
     "INSERT INTO public.log (id, created_at, organization_id, api_key_id, used_model, cost) VALUES ('x', now(), 'acme', 'k', 'm', 1)",
     "DROP EXTENSION llm_analytics",
