@@ -49,6 +49,15 @@ impl Cluster {
         script(&["stop", &self.name, &self.major]);
     }
 
+    /// The postmaster's process id; None when it does not run.
+    pub fn postmaster(&self) -> Option<u32> {
+        let environment = script(&["env", &self.name, &self.major]);
+        let data = environment.lines().find_map(|line| line.strip_prefix("export PGDATA=")).expect("PGDATA");
+        let file = std::fs::read_to_string(Path::new(data).join("postmaster.pid")).ok()?;
+        let pid = file.lines().next()?.parse().ok()?;
+        Path::new(&format!("/proc/{pid}/stat")).exists().then_some(pid)
+    }
+
     pub fn promote(&self) {
         script(&["promote", &self.name, &self.major]);
     }

@@ -47,6 +47,21 @@ impl Writer {
         }
     }
 
+    /// As [`Writer::transaction`], on a server that may die meanwhile; false when the connection is lost.
+    pub fn transaction_until_lost(&mut self, client: &mut Client) -> bool {
+        match self.attempt(client) {
+            Ok(_) => self.committed += 1,
+            Err(error) => {
+                self.given_up += 1;
+                if is_lost(&error) || client.batch_execute("ROLLBACK").is_err() {
+                    return false;
+                }
+                self.tolerate(&error);
+            }
+        }
+        true
+    }
+
     fn tolerate(&self, error: &postgres::Error) {
         let state = error.as_db_error().map(|e| e.code().code().to_owned()).unwrap_or_default();
         // A MERGE that would move rows to another partition is refused.
@@ -77,6 +92,7 @@ impl Writer {
                     _ => Ok(()),
                 });
                 match result {
+                    Err(error) if is_lost(&error) => return Err(error),
                     Err(error) => {
                         self.tolerate(&error);
                         client.batch_execute("ROLLBACK TO s")?;
@@ -304,6 +320,11 @@ impl Writer {
             ),
         }
     }
+}
+
+/// No connection any more, or 57P01 to 57P03: ended by an administrator, by a crash, or the server is not up yet.
+fn is_lost(error: &postgres::Error) -> bool {
+    error.as_db_error().is_none_or(|e| e.code().code().starts_with("57P0"))
 }
 
 /// In `ON CONFLICT DO UPDATE` and MERGE a bare column on the right side is ambiguous.
