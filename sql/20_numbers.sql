@@ -36,7 +36,7 @@ CREATE TABLE llm._pending (
     request_cost              numeric NOT NULL DEFAULT 0
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000, vacuum_truncate = off);
--- A publication FOR ALL TABLES would make the fold's DELETE fail otherwise.
+-- A publication FOR ALL TABLES would make the fold's DELETE fail otherwise. So with all tables of ours that have no primary key.
 ALTER TABLE llm._pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE llm._pending IS 'signed deltas that are not folded yet, aggregated per statement. kind: 0 shown, 1 kept (deleted in keep mode), 2 skipped values (requests = how many)';
 
@@ -46,6 +46,7 @@ CREATE TABLE llm._left (
     LIKE llm._pending
 );
 CREATE INDEX _left_leaf ON llm._left (source, leaf_oid);
+ALTER TABLE llm._left REPLICA IDENTITY FULL;
 COMMENT ON TABLE llm._left IS 'what detached tables held whose rows were taken into the kept ones when they left: if one comes back, its rows are compared with these';
 
 CREATE TABLE llm._org (
@@ -137,24 +138,30 @@ COMMENT ON COLUMN llm.rollup.request_cost IS 'cost per request, USD';
 
 CREATE TABLE llm._rollup_detail PARTITION OF llm.rollup FOR VALUES IN (0) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_detail_key ON llm._rollup_detail (org, bucket, series);
+ALTER TABLE llm._rollup_detail REPLICA IDENTITY USING INDEX _rollup_detail_key;
 COMMENT ON TABLE llm._rollup_detail IS 'level detail of llm.rollup';
 
 CREATE TABLE llm._rollup_project_model PARTITION OF llm.rollup FOR VALUES IN (1) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_project_model_key ON llm._rollup_project_model (org, bucket, series);
+ALTER TABLE llm._rollup_project_model REPLICA IDENTITY USING INDEX _rollup_project_model_key;
 COMMENT ON TABLE llm._rollup_project_model IS 'level project_model of llm.rollup';
 
 CREATE TABLE llm._rollup_model PARTITION OF llm.rollup FOR VALUES IN (2) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_model_key ON llm._rollup_model (org, bucket, series);
+ALTER TABLE llm._rollup_model REPLICA IDENTITY USING INDEX _rollup_model_key;
 COMMENT ON TABLE llm._rollup_model IS 'level model of llm.rollup';
 
 CREATE TABLE llm._rollup_key PARTITION OF llm.rollup FOR VALUES IN (3) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_key_key ON llm._rollup_key (org, bucket, series);
+ALTER TABLE llm._rollup_key REPLICA IDENTITY USING INDEX _rollup_key_key;
 COMMENT ON TABLE llm._rollup_key IS 'level key of llm.rollup';
 
 CREATE TABLE llm._rollup_project PARTITION OF llm.rollup FOR VALUES IN (4) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_project_key ON llm._rollup_project (org, bucket, series);
+ALTER TABLE llm._rollup_project REPLICA IDENTITY USING INDEX _rollup_project_key;
 COMMENT ON TABLE llm._rollup_project IS 'level project of llm.rollup';
 
 CREATE TABLE llm._rollup_kept PARTITION OF llm.rollup FOR VALUES IN (5) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX _rollup_kept_key ON llm._rollup_kept (org, bucket, series);
+ALTER TABLE llm._rollup_kept REPLICA IDENTITY USING INDEX _rollup_kept_key;
 COMMENT ON TABLE llm._rollup_kept IS 'level kept of llm.rollup';

@@ -155,10 +155,15 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             if is_update {
                 changes.slot(data.tg_trigslot, Kind::Detail, -1)?;
                 changes.slot(data.tg_newslot, Kind::Detail, 1)?;
+            } else if is_delete && moved::is_moved(&(*(*data.tg_trigtuple).t_data).t_ctid) {
+                // It comes in again elsewhere, as an INSERT.
+                changes.slot(data.tg_trigslot, Kind::Detail, -1)?;
             } else if is_delete {
                 changes.slot(data.tg_trigslot, deleted, sign)?;
+                moved::applied_delete(source, &changes.deltas);
             } else {
                 changes.slot(data.tg_trigslot, Kind::Detail, 1)?;
+                moved::applied_insert(source, &mut changes.deltas)?;
             }
         } else if is_delete {
             changes.table(data.tg_oldtable, deleted, sign)?;

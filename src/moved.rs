@@ -1,17 +1,20 @@
-//! Rows that a MERGE moves to another partition.
+//! Rows that move to another partition: by a MERGE, and as a replication worker applies them.
 //!
 //! PostgreSQL (15 to 18, `ExecDeleteEpilogue`) shows rows that an UPDATE moves in UPDATE's transition tables, but those that a MERGE moves
 //! in the tables of DELETE and INSERT, whose triggers fire only where the MERGE has such actions. So they cannot be counted, and the
 //! statement fails rather than lose them. Both are told apart by a moved row: only UPDATE's old table holds it.
 
 use crate::error::{Error, Result};
+use llm_analytics_core::delta::{Deltas, Kind};
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-// pgrx has no bindings of these. Neither raises an error for what it is given here.
+// pgrx has no bindings of these. None raises an error for what it is given here.
 unsafe extern "C-unwind" {
     /// catalog/partition.h: the tables above a partition.
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    /// replication/logicalworker.h: whether we apply a subscription.
+    fn IsLogicalWorker() -> bool;
     /// utils/datum.h: compares bytes.
     fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: std::ffi::c_int) -> bool;
 }
@@ -52,8 +55,48 @@ pub unsafe fn note(data: &pg_sys::TriggerData, source: i32) {
     }
 }
 
+/// What a replication worker's deletion put among the kept ones, and the start of its message.
+struct AppliedDelete {
+    source: i32,
+    xid: pg_sys::TransactionId,
+    message: pg_sys::TimestampTz,
+    kept: Deltas,
+}
+
+thread_local! {
+    static APPLIED: RefCell<Option<AppliedDelete>> = const { RefCell::new(None) };
+}
+
+/// The message that a replication worker applies: its transaction and when it began (`begin_replication_step`). None elsewhere.
+fn message() -> Option<(pg_sys::TransactionId, pg_sys::TimestampTz)> {
+    // SAFETY: reads state of our own process and transaction, which has written something.
+    unsafe { IsLogicalWorker().then(|| (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentStatementStartTimestamp())) }
+}
+
+/// A row that a replication worker deleted goes on counting. But where it applies an UPDATE that moves the row to another partition, it deletes
+/// and inserts, unlike the executor without a mark on the row; one message is one row, so an INSERT of the same message is the row's new place.
+pub fn applied_delete(source: i32, kept: &Deltas) {
+    if let Some((xid, message)) = message() {
+        APPLIED.set(Some(AppliedDelete { source, xid, message, kept: kept.clone() }));
+    }
+}
+
+/// Takes back what the deletion of the same message has kept, if there was one.
+pub fn applied_insert(source: i32, deltas: &mut Deltas) -> Result<()> {
+    let Some(deleted) = APPLIED.take() else { return Ok(()) };
+    if message() != Some((deleted.xid, deleted.message)) || deleted.source != source {
+        return Ok(());
+    }
+    for (key, measures) in deleted.kept.iter().filter(|(key, _)| key.kind() == Kind::Kept as i16) {
+        for kind in [Kind::Kept, Kind::Detail] {
+            deltas.add_sum(source, kind, key.bucket(), key.texts(), measures, -1)?;
+        }
+    }
+    Ok(())
+}
+
 /// `ItemPointerIndicatesMovedPartitions` of storage/itemptr.h.
-fn is_moved(ctid: &pg_sys::ItemPointerData) -> bool {
+pub fn is_moved(ctid: &pg_sys::ItemPointerData) -> bool {
     const MOVED_PARTITIONS_OFFSET: u16 = 0xfffd;
     ctid.ip_posid == MOVED_PARTITIONS_OFFSET && ctid.ip_blkid.bi_hi == 0xffff && ctid.ip_blkid.bi_lo == 0xffff
 }

@@ -91,7 +91,7 @@ impl<'a> Key<'a> {
 }
 
 /// Sums by [`Key`].
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Deltas {
     sums: HashMap<Box<[u8]>, Measures>,
     key: Vec<u8>,
