@@ -8,6 +8,13 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
 }
 
+/// The extension's version, as the repository's Cargo.toml has it.
+pub fn version() -> String {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let line = manifest.lines().find_map(|line| line.strip_prefix("version = ")).expect("a version");
+    line.trim_matches('"').to_owned()
+}
+
 pub struct Cluster {
     name: String,
     major: String,
