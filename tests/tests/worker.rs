@@ -264,8 +264,8 @@ fn a_database_owner_gains_nothing() {
     // Rounds that began after that: they backfill and fold, and nothing else happens.
     run(&mut client, "UPDATE llm.source SET complete_from = 'infinity'");
     insert(&mut client, 1_000, 20);
-    folded(&mut client, 68);
     wait_for(&mut client, 20, "backfilled again", "SELECT complete_from FROM llm.source", "-infinity");
+    folded(&mut client, 68);
     assert_eq!(text(&mut client, &format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{}'", owner.name)), "f");
     run(&mut client, &format!("ALTER DATABASE {} OWNER TO postgres; REASSIGN OWNED BY {} TO postgres", db.name, owner.name));
 }
