@@ -282,7 +282,8 @@ DECLARE
     src llm.source;
     member record;
 BEGIN
-    IF root IS NULL THEN
+    -- A parallel restore may make the triggers before it loads llm.source.
+    IF root IS NULL OR NOT EXISTS (SELECT FROM llm.source s WHERE s.id = source_id) THEN
         RETURN;
     END IF;
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = root AND c.relispartition)
@@ -363,6 +364,15 @@ BEGIN
     PERFORM llm._enable_triggers(c.objid::regclass) FROM pg_event_trigger_ddl_commands() c
     WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table' AND c.command_tag = 'ALTER TABLE'
       AND EXISTS (SELECT FROM llm._trigger_state s WHERE s.relation = c.objid AND s.enabled NOT IN ('D', s.wanted));
+    -- A parallel restore makes tables, partitions and triggers and loads our own tables in any order, and everything is as it was. Should it
+    -- add a partition to a log that is in use, llm._heal sees to it.
+    IF current_setting('application_name') = 'pg_restore' AND (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user) THEN
+        PERFORM llm._mark_gap(s.source, false) FROM (
+            SELECT DISTINCT s.source FROM pg_event_trigger_ddl_commands() c JOIN llm._trigger_state s ON s.relation = c.objid
+            WHERE c.classid = 'pg_class'::regclass AND s.enabled = 'D'
+        ) s;
+        RETURN;
+    END IF;
     FOR found IN
         SELECT DISTINCT t.source
         FROM pg_event_trigger_ddl_commands() c

@@ -113,7 +113,8 @@ fn an_upgraded_catalog_is_a_fresh_one() {
     let current = version();
     let mut installed = Installed(Vec::new());
     // Every release before this one.
-    let released = fs::read_dir(root().join("sql/release")).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let released =
+        fs::read_dir(root().join("sql/release")).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     for name in released.filter(|name| name.ends_with(".sql")) {
         let old = name.trim_start_matches("llm_analytics--").trim_end_matches(".sql").to_owned();
         if old != current {
@@ -124,9 +125,14 @@ fn an_upgraded_catalog_is_a_fresh_one() {
     // A next one that adds a column and a function and changes another.
     let next = format!("{current}-next");
     let script = fs::read_to_string(directory().join(format!("llm_analytics--{current}.sql"))).expect("the install script");
-    let probe = "CREATE FUNCTION llm._probe() RETURNS int LANGUAGE sql IMMUTABLE RETURN 1;\nCOMMENT ON FUNCTION llm._probe() IS 'made up';\n";
+    let probe =
+        "CREATE FUNCTION llm._probe() RETURNS int LANGUAGE sql IMMUTABLE RETURN 1;\nCOMMENT ON FUNCTION llm._probe() IS 'made up';\n";
     let note = "COMMENT ON COLUMN llm.model_alias.note IS 'made up';\n";
-    let mut made = replaced(&script, "    label     text\n);\nCOMMENT ON TABLE llm.model_alias", "    label     text,\n    note      text\n);\nCOMMENT ON TABLE llm.model_alias");
+    let mut made = replaced(
+        &script,
+        "    label     text\n);\nCOMMENT ON TABLE llm.model_alias",
+        "    label     text,\n    note      text\n);\nCOMMENT ON TABLE llm.model_alias",
+    );
     made = replaced(&made, "COMMENT ON COLUMN llm.model_alias.label", &format!("{note}COMMENT ON COLUMN llm.model_alias.label"));
     made = replaced(&made, "CREATE FUNCTION llm.seal(", &format!("{probe}CREATE FUNCTION llm.seal("));
     installed.add(&format!("llm_analytics--{next}.sql"), &made);
@@ -137,6 +143,7 @@ fn an_upgraded_catalog_is_a_fresh_one() {
     installed.add(&format!("llm_analytics--{current}--{next}.sql"), &upgrade);
     let wrong = differences(&upgraded(&current, &next), &wanted);
     assert!(wrong.len() == 2 && wrong.iter().all(|line| line.contains("function llm._probe()")), "{wrong:#?}");
-    installed.add(&format!("llm_analytics--{current}--{next}.sql"), &format!("{upgrade}REVOKE ALL ON FUNCTION llm._probe() FROM PUBLIC;\n"));
+    installed
+        .add(&format!("llm_analytics--{current}--{next}.sql"), &format!("{upgrade}REVOKE ALL ON FUNCTION llm._probe() FROM PUBLIC;\n"));
     assert_eq!(differences(&upgraded(&current, &next), &wanted), Vec::<String>::new());
 }
