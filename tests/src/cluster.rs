@@ -21,6 +21,10 @@ pub struct Cluster {
     pub server: Server,
 }
 
+fn tested() -> String {
+    std::env::var("PG_MAJOR").expect("PG_MAJOR names the server's major version")
+}
+
 fn script(arguments: &[&str]) -> String {
     let output = Command::new(root().join("scripts/cluster")).args(arguments).output().expect("scripts/cluster");
     assert!(output.status.success(), "scripts/cluster {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -30,17 +34,21 @@ fn script(arguments: &[&str]) -> String {
 impl Cluster {
     /// From an empty data directory, with these settings.
     pub fn fresh(name: &str, settings: &[&str]) -> Cluster {
-        Cluster::made("fresh", name, None, settings)
+        Cluster::made("fresh", &tested(), name, None, settings)
+    }
+
+    /// The same of another major than the one that is tested.
+    pub fn fresh_of(major: &str, name: &str, settings: &[&str]) -> Cluster {
+        Cluster::made("fresh", major, name, None, settings)
     }
 
     /// A streaming hot standby of this cluster.
     pub fn standby(&self, name: &str, settings: &[&str]) -> Cluster {
-        Cluster::made("standby", name, Some(&self.name), settings)
+        Cluster::made("standby", &self.major, name, Some(&self.name), settings)
     }
 
-    fn made(action: &str, name: &str, of: Option<&str>, settings: &[&str]) -> Cluster {
-        let major = std::env::var("PG_MAJOR").expect("PG_MAJOR names the server's major version");
-        let mut arguments = vec![action, name, &major];
+    fn made(action: &str, major: &str, name: &str, of: Option<&str>, settings: &[&str]) -> Cluster {
+        let mut arguments = vec![action, name, major];
         arguments.extend(of);
         arguments.extend(settings);
         let environment = script(&arguments);
@@ -49,18 +57,21 @@ impl Cluster {
             line.trim_matches('\'').replace('\\', "")
         };
         let server = Server { host: variable("PGHOST"), port: variable("PGPORT").parse().expect("PGPORT"), user: variable("PGUSER") };
-        Cluster { name: name.to_owned(), major, server }
+        Cluster { name: name.to_owned(), major: major.to_owned(), server }
     }
 
     pub fn stop(&self) {
         script(&["stop", &self.name, &self.major]);
     }
 
+    pub fn data(&self) -> PathBuf {
+        let environment = script(&["env", &self.name, &self.major]);
+        environment.lines().find_map(|line| line.strip_prefix("export PGDATA=")).expect("PGDATA").into()
+    }
+
     /// The postmaster's process id; None when it does not run.
     pub fn postmaster(&self) -> Option<u32> {
-        let environment = script(&["env", &self.name, &self.major]);
-        let data = environment.lines().find_map(|line| line.strip_prefix("export PGDATA=")).expect("PGDATA");
-        let file = std::fs::read_to_string(Path::new(data).join("postmaster.pid")).ok()?;
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         let pid = file.lines().next()?.parse().ok()?;
         Path::new(&format!("/proc/{pid}/stat")).exists().then_some(pid)
     }
