@@ -17,8 +17,8 @@ pub struct Writer {
 }
 
 /// Outcomes that concurrent transactions have to expect, and the ones our operations provoke on purpose.
-/// 23505 duplicate key; 40001, 40P01 concurrency; 55P03 lock not had in time; 21000 MERGE meets a row twice; 22012 provoked.
-const EXPECTED: [&str; 6] = ["23505", "40001", "40P01", "55P03", "21000", "22012"];
+/// 23505 duplicate key; 40001, 40P01 concurrency; 55P03 lock not had in time; 57014 canceled; 21000 MERGE meets a row twice; 22012 provoked.
+const EXPECTED: [&str; 7] = ["23505", "40001", "40P01", "55P03", "57014", "21000", "22012"];
 
 impl Writer {
     pub fn new(rng: Rng, number: i64, alone: bool) -> Writer {
