@@ -24,7 +24,7 @@ COMMENT ON COLUMN llm.source.id IS 'number of the source; an argument of its tri
 COMMENT ON COLUMN llm.source.relation_schema IS 'schema of the log; follows a rename';
 COMMENT ON COLUMN llm.source.relation_name IS 'name of the log; follows a rename';
 COMMENT ON COLUMN llm.source.version IS 'counts the attachments; an argument of its triggers';
-COMMENT ON COLUMN llm.source.columns IS 'canonical field -> {"column", "attnum"} or {"expression"} (deparsed, qualified)';
+COMMENT ON COLUMN llm.source.columns IS 'canonical field -> {"column", "attnum", "type"} or {"expression", "columns", "types"} (deparsed, qualified)';
 COMMENT ON COLUMN llm.source.preset IS 'the preset that recognised the table, or NULL for an explicit mapping';
 COMMENT ON COLUMN llm.source.on_delete IS 'keep: deleted rows go on counting; subtract: a delete counts';
 COMMENT ON COLUMN llm.source.capture IS 'statement, or row: also rows that a logical replication worker applies';

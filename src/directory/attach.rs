@@ -215,7 +215,7 @@ fn resolve(kind: Kind, relation: pg_sys::Oid, facts: &Facts, spelled: &preset::S
         } else {
             let checked = expression::check(open.0, field.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, field.name, &checked.columns)?;
-            Origin::Expression { expression: checked.sql, columns: checked.columns }
+            checked.into()
         };
         fields.push((field.name, origin));
     }
@@ -253,8 +253,7 @@ fn followed(kind: Kind, relation: pg_sys::Oid, before: &Columns) -> Result<Colum
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }
-            Origin::Expression { expression, columns } => expression::check(open.0, name, expression, columns)
-                .map(|checked| Origin::Expression { expression: checked.sql, columns: checked.columns }),
+            Origin::Expression { expression, columns, .. } => expression::check(open.0, name, expression, columns).map(Origin::from),
         };
         fields.push((*name, followed.map_err(|error| broken(kind, name, &error))?));
     }

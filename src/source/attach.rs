@@ -247,7 +247,7 @@ fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> R
         } else {
             let checked = expression::check(open.0, known.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, known.name, &checked.columns)?;
-            Origin::Expression { expression: checked.sql, columns: checked.columns }
+            checked.into()
         };
         fields.push((known, origin));
     }
@@ -285,7 +285,7 @@ pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
     if mapping != before {
         Spi::run_with_args("UPDATE llm.source SET columns = $2 WHERE id = $1", &[source.into(), JsonB(mapping.to_json()?).into()])?;
     }
-    let types = |mapping: &Mapping| mapping.0.iter().map(|(_, origin)| origin.type_name().to_string()).collect::<Vec<_>>();
+    let types = |mapping: &Mapping| mapping.0.iter().flat_map(|(_, origin)| origin.types().to_vec()).collect::<Vec<_>>();
     if types(&mapping) != types(&before) {
         // A rewrite fires no trigger: all of it is read again.
         Spi::run_with_args("UPDATE llm.source SET complete_from = 'infinity' WHERE id = $1", &[source.into()])?;
@@ -308,8 +308,7 @@ fn followed(relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }
-            Origin::Expression { expression, columns } => expression::check(open.0, known.name, expression, columns)
-                .map(|checked| Origin::Expression { expression: checked.sql, columns: checked.columns }),
+            Origin::Expression { expression, columns, .. } => expression::check(open.0, known.name, expression, columns).map(Origin::from),
         };
         fields.push((*known, followed.map_err(|error| broken(relation, known.name, &error))?));
     }

@@ -16,7 +16,10 @@ pub struct Parsed {
 /// An expression as it is kept: deparsed, with the columns it reads.
 pub struct Checked {
     pub sql: String,
+    /// What it reads, by name, with its number.
     pub columns: BTreeMap<String, i16>,
+    /// The types of those, in the same order.
+    pub types: Vec<String>,
 }
 
 const HINT: &str = "Use one SQL expression over the columns of the row, with IMMUTABLE functions only (qualified unless built in), \
@@ -45,7 +48,10 @@ pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTr
             let name = (*(*relation).rd_rel).relname.data.as_ptr();
             let text = pg_sys::deparse_expression(parsed.node, pg_sys::deparse_context_for(name, (*relation).rd_id), false, false);
             let sql = CStr::from_ptr(text).to_string_lossy().into_owned();
-            Ok(Checked { sql, columns })
+            let known = crate::source::column::columns(relation);
+            let type_of = |name: &String| known.iter().find(|column| column.name == *name).map(|column| column.type_name());
+            let types = columns.keys().filter_map(type_of).collect();
+            Ok(Checked { sql, columns, types })
         }
     });
     // What PostgreSQL itself refuses (syntax, unknown column, aggregate ..) gets our hint; the error is always raised again.

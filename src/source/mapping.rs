@@ -1,6 +1,7 @@
 //! A mapping: which column or expression each canonical field is read from. Kept by name in `llm.source.columns`.
 
 use crate::error::{Error, Result};
+use crate::source::expression::Checked;
 use llm_analytics_core::field::{self, Field};
 use pgrx::spi::quote_identifier;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,16 @@ pub enum Origin {
         expression: String,
         /// The columns it reads, by name, with their numbers as above.
         columns: BTreeMap<String, i16>,
+        /// Their types, in the order of their names.
+        #[serde(default)]
+        types: Vec<String>,
     },
+}
+
+impl From<Checked> for Origin {
+    fn from(checked: Checked) -> Origin {
+        Origin::Expression { expression: checked.sql, columns: checked.columns, types: checked.types }
+    }
 }
 
 impl Origin {
@@ -38,11 +48,11 @@ impl Origin {
 }
 
 impl Origin {
-    /// The type of a column when it was last looked up; of expressions it is not kept.
-    pub fn type_name(&self) -> &str {
+    /// The types of what it reads, when they were last looked up.
+    pub fn types(&self) -> &[String] {
         match self {
-            Origin::Column { type_name, .. } => type_name,
-            Origin::Expression { .. } => "",
+            Origin::Column { type_name, .. } => std::slice::from_ref(type_name),
+            Origin::Expression { types, .. } => types,
         }
     }
 }

@@ -119,8 +119,10 @@ fn everything_at_once() {
             while !over.load(Ordering::Relaxed) {
                 let (call, count) = if dice.percent(70) { ("pg_cancel_backend", canceled) } else { ("pg_terminate_backend", ended) };
                 let whom = "application_name IN ('victim', 'maintenance') OR backend_type = 'llm_analytics worker'";
-                let whom = if call == "pg_cancel_backend" { whom } else { "application_name = 'victim' OR backend_type = 'llm_analytics worker'" };
-                let sql = format!("SELECT count(*) FROM (SELECT {call}(pid) FROM pg_stat_activity WHERE {whom} ORDER BY random() LIMIT 1) x");
+                let whom =
+                    if call == "pg_cancel_backend" { whom } else { "application_name = 'victim' OR backend_type = 'llm_analytics worker'" };
+                let sql =
+                    format!("SELECT count(*) FROM (SELECT {call}(pid) FROM pg_stat_activity WHERE {whom} ORDER BY random() LIMIT 1) x");
                 count.fetch_add(text(&mut client, &sql).parse().expect("a count"), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(dice.between(20, 300) as u64));
             }
@@ -179,7 +181,8 @@ fn everything_at_once() {
         }
         let late = memory(&launcher).zip(memory(&kept_writer.load(Ordering::Relaxed).to_string()));
         over.store(true, Ordering::Relaxed);
-        let ((launcher_early, writer_early), (launcher_late, writer_late)) = early.zip(late).expect("the memory of two processes that live on");
+        let ((launcher_early, writer_early), (launcher_late, writer_late)) =
+            early.zip(late).expect("the memory of two processes that live on");
         println!("launcher {launcher_early} -> {launcher_late} kB, a writer {writer_early} -> {writer_late} kB");
         assert!(launcher_late < launcher_early + 1_024, "the launcher grows: {launcher_early} -> {launcher_late} kB");
         assert!(writer_late < writer_early + 4_096, "a writer's backend grows: {writer_early} -> {writer_late} kB");

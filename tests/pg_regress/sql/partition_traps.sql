@@ -153,6 +153,18 @@ SELECT * FROM llm.verify();
 SELECT mapping, sum(requests) AS requests, sum(cost) AS cost FROM llm.usage WHERE organization_id = 'org' GROUP BY 1 HAVING sum(requests) <> 0 ORDER BY 1;
 DROP TABLE log;
 
+-- the type of a column that an expression reads: rewritten values are read again
+CREATE TABLE log (id int, created_at timestamptz, organization_id text, api_key_id text, model text, price numeric);
+SELECT 1 AS attached FROM llm.attach_log('log', '{"created_at": "created_at", "organization_id": "organization_id", "api_key_id": "api_key_id", "model": "model", "cost": "price * 2"}');
+INSERT INTO log SELECT i, '2026-01-01 12:00+00', 'rounded', 'k', 'm', 0.26 FROM generate_series(1, 3) i;
+SELECT llm.fold() > 0 AS folded;
+ALTER TABLE log ALTER COLUMN price TYPE numeric(10, 1);
+SELECT state FROM llm.status WHERE source = 'partition_traps.log' AND state <> 'dropped';
+CALL llm.backfill();
+SELECT sum(requests) AS requests, sum(cost) AS cost FROM llm.usage WHERE organization_id = 'rounded';
+SELECT * FROM llm.verify();
+DROP TABLE log;
+
 -- a role whose name needs quotes makes a log
 CREATE ROLE "Regress Traps" SUPERUSER;
 SET ROLE "Regress Traps";
