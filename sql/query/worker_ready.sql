@@ -1,6 +1,7 @@
 -- Whether every attached source has its root trigger and every delta its source: while a dump is restored, neither is so. A parallel restore
--- loads and makes things in any order, so as long as one is connected, as whoever may write our tables, nothing is ready.
-SELECT NOT EXISTS (
+-- loads and makes things in any order, so as long as one is connected, as whoever may write our tables, nothing is ready. Without any source
+-- there is nothing to do, but a restore may begin while the round goes on.
+SELECT EXISTS (SELECT FROM llm.source) AND NOT EXISTS (
     SELECT FROM llm.source s
     WHERE s.state = 'attached' AND NOT EXISTS (SELECT FROM llm._trigger t WHERE t.source = s.id AND t.role = 'root')
 ) AND NOT EXISTS (

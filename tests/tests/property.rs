@@ -255,7 +255,7 @@ fn every_number_is_what_the_log_says() {
     check_all(&mut client, &mut rng);
     oracle::check_verify(&mut client);
     run(&mut client, "DROP VIEW oracle.rows; DROP EXTENSION llm_analytics");
-    run(&mut client, "DELETE FROM public.requests; UPDATE public.calls SET at = now(); TRUNCATE public.log");
+    run(&mut client, "DELETE FROM public.requests; UPDATE public.calls SET note = 'x'; TRUNCATE public.log");
 }
 
 /// The transition tables of a big statement are on disk; every row of them counts.
