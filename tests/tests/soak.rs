@@ -46,7 +46,7 @@ const MAINTENANCE: [&str; 12] = [
     "VACUUM public.requests, public.calls, public.log",
     "VACUUM llm._pending, llm._rollup_detail",
     "VACUUM (ANALYZE) llm._rollup_model",
-    "ANALYZE",
+    "ANALYZE public.requests, public.log, llm._pending, llm.series",
     "REINDEX INDEX CONCURRENTLY llm._rollup_detail_key",
     "REINDEX INDEX CONCURRENTLY llm._rollup_key_key",
     "REINDEX TABLE CONCURRENTLY public.requests",
