@@ -59,7 +59,7 @@ CREATE TABLE llm._seal (
 CREATE INDEX _seal_source ON llm._seal (source);
 -- Published FOR ALL TABLES, it could not be updated otherwise.
 ALTER TABLE llm._seal REPLICA IDENTITY FULL;
-COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all; leaf, leaf_oid: the detached table that still has the rows, if it comes back the range is read again; the name is for after a restore';
+COMMENT ON TABLE llm._seal IS 'buckets of a source whose rows are gone: their numbers are final, except that late rows count. Half-open, on bucket borders; organization_id NULL is all; leaf, leaf_oid: the detached table that still has the rows, if it comes back the range is read again; the name follows renames and finds the table after a restore (leaf_oid 0: it was not there)';
 
 CREATE TABLE llm._fold_lock ();
 COMMENT ON TABLE llm._fold_lock IS 'locked by whoever writes rollups, one at a time; a table, because any role could take an advisory lock';

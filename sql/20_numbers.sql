@@ -45,7 +45,7 @@ CREATE TABLE llm._left (
     leaf_oid oid NOT NULL,
     LIKE llm._pending
 );
-CREATE INDEX _left_leaf ON llm._left (source, leaf_oid);
+CREATE INDEX _left_leaf ON llm._left (leaf_oid, source);
 ALTER TABLE llm._left REPLICA IDENTITY FULL;
 COMMENT ON TABLE llm._left IS 'what detached tables held whose rows were taken into the kept ones when they left: if one comes back, its rows are compared with these';
 

@@ -176,6 +176,21 @@ AS $$
 $$;
 COMMENT ON FUNCTION llm._seal_range(int, text, timestamptz, timestamptz, text, regclass) IS 'declares a range final, widened to buckets';
 
+CREATE FUNCTION llm._leaf_here() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Fires for the rows of a dump too, whose OIDs are those of another database: which table it is here, the name says; 0 where there is none.
+BEGIN
+    NEW.leaf_oid := coalesce(to_regclass(NEW.leaf)::oid, 0);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION llm._leaf_here() IS 'trigger of llm._seal and llm._left: the OID of a detached table is the one that its name has in this database';
+CREATE TRIGGER leaf_here BEFORE INSERT ON llm._seal FOR EACH ROW WHEN (NEW.leaf IS NOT NULL) EXECUTE FUNCTION llm._leaf_here();
+CREATE TRIGGER leaf_here BEFORE INSERT ON llm._left FOR EACH ROW EXECUTE FUNCTION llm._leaf_here();
+ALTER TABLE llm._seal ENABLE ALWAYS TRIGGER leaf_here;
+ALTER TABLE llm._left ENABLE ALWAYS TRIGGER leaf_here;
+
 CREATE FUNCTION llm._leaf_entered(source llm.source, leaf regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -185,7 +200,7 @@ DECLARE
     sealed record;
 BEGIN
     WITH unsealed AS (
-        DELETE FROM llm._seal s WHERE s.source = ($1).id AND (s.leaf_oid = $2 OR s.leaf = llm._qualified($2)) RETURNING s."from", s."to"
+        DELETE FROM llm._seal s WHERE s.source = ($1).id AND (s.leaf_oid = $2 OR (s.leaf_oid = 0 AND s.leaf = llm._qualified($2))) RETURNING s."from", s."to"
     )
     SELECT min("from") AS "from", max("to") AS "to" INTO sealed FROM unsealed;
     IF sealed."from" IS NOT NULL THEN
@@ -282,7 +297,7 @@ DECLARE
     src llm.source;
     member record;
 BEGIN
-    -- A parallel restore may make the triggers before it loads llm.source.
+    -- A parallel restore may make the triggers before it loads llm.source, and they may have come with the host's tables alone.
     IF root IS NULL OR NOT EXISTS (SELECT FROM llm.source s WHERE s.id = source_id) THEN
         RETURN;
     END IF;
@@ -360,6 +375,15 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'an attached request log cannot have a foreign table as a partition',
             DETAIL = 'Rows written on its own server would not be seen.', HINT = 'SELECT llm.detach_log(..) first; the numbers stay.';
     END IF;
+    -- Detached tables keep their names up to date: in a dump they are all that tells them.
+    IF tg_tag IN ('ALTER TABLE', 'ALTER SCHEMA') THEN
+        UPDATE llm._seal s SET leaf = llm._qualified(r.oid)
+            FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON r.oid = c.objid OR r.relnamespace = c.objid
+            WHERE s.leaf_oid = r.oid AND s.leaf <> llm._qualified(r.oid);
+        UPDATE llm._left l SET leaf = llm._qualified(r.oid)
+            FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON r.oid = c.objid OR r.relnamespace = c.objid
+            WHERE l.leaf_oid = r.oid AND l.leaf <> llm._qualified(r.oid);
+    END IF;
     -- ENABLE TRIGGER ALL
     PERFORM llm._enable_triggers(c.objid::regclass) FROM pg_event_trigger_ddl_commands() c
     WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table' AND c.command_tag = 'ALTER TABLE'
@@ -407,6 +431,31 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION llm._ddl_end() IS 'event trigger: follows renames, refuses ALTERs that break a mapping, takes partitions in and settles those that leave';
+
+CREATE FUNCTION llm._trigger_made() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- A dump of the host's tables alone has our triggers, whose number is another log's here: with them two tables would count as one.
+-- The number of none at all is let in: a parallel restore may load llm.source after the triggers.
+DECLARE
+    made record;
+BEGIN
+    SELECT t.tgname AS name, t.tgrelid::regclass AS relation, format('%I.%I', s.relation_schema, s.relation_name) AS log INTO made
+    FROM pg_event_trigger_ddl_commands() c
+    JOIN pg_trigger t ON t.oid = c.objid AND t.tgnargs = 3
+    JOIN llm.source s ON s.id = split_part(encode(t.tgargs, 'escape'), '\000', 1)::int
+    WHERE c.classid = 'pg_trigger'::regclass AND t.tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure)
+      AND NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+                      WHERE (r.oid = t.tgrelid OR r.oid IN (SELECT a.relid FROM pg_partition_ancestors(t.tgrelid) a))
+                        AND (n.nspname, r.relname) = (s.relation_schema, s.relation_name));
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('trigger %I of %s names the request log %s', made.name, made.relation, made.log),
+            DETAIL = 'Such triggers are made by llm.attach_log alone, or restored with the whole database.',
+            HINT = format('SELECT llm.attach_log(%L) makes those of this table.', made.relation);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._trigger_made() IS 'event trigger: refuses a capture trigger that names another log (55000)';
 
 CREATE FUNCTION llm._dropped() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -467,8 +516,12 @@ CREATE EVENT TRIGGER llm_analytics_ddl ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'ALTER TABLE', 'ALTER INDEX', 'ALTER VIEW', 'ALTER SCHEMA', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
                  'IMPORT FOREIGN SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER OPERATOR')
     EXECUTE FUNCTION llm._ddl_end();
+CREATE EVENT TRIGGER llm_analytics_trigger ON ddl_command_end
+    WHEN TAG IN ('CREATE TRIGGER')
+    EXECUTE FUNCTION llm._trigger_made();
 CREATE EVENT TRIGGER llm_analytics_drop ON sql_drop
     EXECUTE FUNCTION llm._dropped();
 -- In sessions with session_replication_role = replica too.
 ALTER EVENT TRIGGER llm_analytics_ddl ENABLE ALWAYS;
+ALTER EVENT TRIGGER llm_analytics_trigger ENABLE ALWAYS;
 ALTER EVENT TRIGGER llm_analytics_drop ENABLE ALWAYS;

@@ -17,6 +17,10 @@ DECLARE
     call text := format('FOR EACH STATEMENT EXECUTE FUNCTION llm._remember(%L)', kind);
     event text;
 BEGIN
+    -- They may have come with a dump of the host's tables alone.
+    IF EXISTS (SELECT FROM llm._directory_trigger t WHERE t.relation = $1 AND t.kind = $2) THEN
+        PERFORM llm._remove_directory_triggers(relation, kind);
+    END IF;
     EXECUTE format('CREATE TRIGGER llm_remember_%s_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS llm_old NEW TABLE AS llm_new %s', kind, relation, call);
     EXECUTE format('CREATE TRIGGER llm_remember_%s_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS llm_old %s', kind, relation, call);
     EXECUTE format('CREATE TRIGGER llm_remember_%s_truncate BEFORE TRUNCATE ON %s %s', kind, relation, call);

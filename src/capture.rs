@@ -285,7 +285,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
             format!("request log source {source} is unknown"),
         )
         .detail("The table has capture triggers, but llm.source does not have their source.")
-        .hint("Restore llm.source, or drop the triggers llm_capture_* and attach the table again."));
+        .hint("SELECT llm.attach_log(..) of the table, as after a restore of the host's tables alone; or restore llm.source."));
     };
     let mapping = Mapping::from_json(&columns.0)?;
     // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.

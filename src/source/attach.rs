@@ -56,8 +56,10 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
             options.capture.clone().into(),
             counted.into(),
         ];
+        client.update(include_str!("../../sql/query/attach_number.sql"), None, &[])?;
         let source = client.update(include_str!("../../sql/query/attach_source.sql"), None, &arguments)?.first().get::<i32>(1)?;
         let source = source.ok_or_else(|| Error::internal("no source"))?;
+        client.update(include_str!("../../sql/query/attach_clean.sql"), None, &[relation.into()])?;
         client.update(include_str!("../../sql/query/attach_install.sql"), None, &[relation.into(), source.into()])?;
         client.update(
             include_str!("../../sql/query/attach_unseal.sql"),

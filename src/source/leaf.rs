@@ -53,7 +53,10 @@ pub fn entered(source: i32, relation: pg_sys::Oid) -> Result<()> {
     }
     pending::insert(&changes)?;
     let _rights = ActingAs::extension_owner()?;
-    Spi::run_with_args("DELETE FROM llm._left WHERE source = $1 AND leaf_oid = $2", &[source.into(), relation.into()])?;
+    Spi::run_with_args(
+        "DELETE FROM llm._left WHERE source = $1 AND (leaf_oid = $2 OR (leaf_oid = 0 AND leaf = llm._qualified($2)))",
+        &[source.into(), relation.into()],
+    )?;
     Ok(())
 }
 
@@ -62,7 +65,9 @@ fn remembered(source: i32, relation: pg_sys::Oid) -> Result<Deltas> {
     let _rights = ActingAs::extension_owner()?;
     let mut was = Deltas::default();
     let columns = pending::columns("l.bucket", "l.source", "l.kind", "l.organization_id", "l.", "l.");
-    let sql = format!("SELECT {columns} FROM llm._left l WHERE l.source = $1 AND (l.leaf_oid = $2 OR l.leaf = llm._qualified($2))");
+    let sql = format!(
+        "SELECT {columns} FROM llm._left l WHERE l.source = $1 AND (l.leaf_oid = $2 OR (l.leaf_oid = 0 AND l.leaf = llm._qualified($2)))"
+    );
     pending::records(&sql, &[source.into(), relation.into()], See::Active, |record, _| {
         was.add_sum(source, Kind::Detail, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
     })?;

@@ -38,7 +38,8 @@ const OTHERS: &str = "
     INSERT INTO public.made (created_at, organization_id, api_key_id, model, cost) SELECT created_at, 'org_x', api_key_id, model, cost FROM public.hashed;
     SELECT llm.seal('public.by_row', '2026-02-05'); DELETE FROM public.by_row WHERE created_at < '2026-02-04';
     SELECT llm.detach_log('public.finished');
-    ALTER TABLE public.hashed DETACH PARTITION public.hashed_1";
+    ALTER TABLE public.hashed DETACH PARTITION public.hashed_1;
+    CREATE SCHEMA aside; ALTER TABLE public.hashed_1 RENAME TO other; ALTER TABLE public.other SET SCHEMA aside; ALTER SCHEMA aside RENAME TO \"A side\"";
 
 /// More rows for those that are attached.
 const MORE: &str = "
@@ -138,6 +139,8 @@ fn source(seed: u64) -> Source {
 /// The restored database says the same and goes on.
 fn compare(source: &Source, restored: &Db, number: i64) {
     let mut client = restored.connect();
+    // Which table left, its name tells: its OID is another here.
+    assert_eq!(text(&mut client, "SELECT count(*) > 0 AND bool_and(leaf_oid = '\"A side\".other'::regclass) FROM llm._left"), "t");
     for (now, before) in answers(&mut client).iter().zip(&source.answers) {
         assert_eq!(now, before);
     }
@@ -151,8 +154,9 @@ fn compare(source: &Source, restored: &Db, number: i64) {
     // A table that left before the dump comes back: its rows move from the kept ones to the shown ones, and no number changes.
     let total = "SELECT sum(requests)::text || ' ' || trim_scale(sum(cost)) FROM llm.usage WHERE organization_id = 'org_x'";
     let before = text(&mut client, total);
-    run(&mut client, "ALTER TABLE public.hashed ATTACH PARTITION public.hashed_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1)");
+    run(&mut client, "ALTER TABLE public.hashed ATTACH PARTITION \"A side\".other FOR VALUES WITH (MODULUS 2, REMAINDER 1)");
     assert_eq!(text(&mut client, total), before);
+    assert_eq!(text(&mut client, "SELECT count(*) FROM llm._left"), "0");
     // What the dump has as sealed stays so, and new sources get new numbers.
     run(
         &mut client,
@@ -243,4 +247,71 @@ fn the_hosts_schema_alone() {
     run(&mut restored, "CALL llm.backfill()");
     assert_eq!(text(&mut restored, "SELECT sum(cost) FROM llm.usage"), "3");
     oracle::check_verify(&mut restored);
+}
+
+/// Into a database with the extension: what the triggers name is unknown there, or another log, which goes on as if nothing had come.
+#[test]
+fn the_hosts_schema_beside_the_extension() {
+    let db = Db::new("part");
+    let mut client = db.connect();
+    run(&mut client, Log::Canonical.create());
+    run(
+        &mut client,
+        "SELECT llm.attach_log('public.requests');
+         CREATE TABLE public.people (id text PRIMARY KEY, name text, email text);
+         INSERT INTO public.people VALUES ('u1', 'Ada', NULL), ('u2', 'Bob', NULL);
+         SELECT llm.attach_directory('user', 'public.people')",
+    );
+    run(&mut client, OTHERS);
+    let insert = "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, user_id, model, cost) VALUES";
+    run(&mut client, &format!("{insert} (1, '2026-02-02Z', 'org', 'k', 'u1', 'm', 1), (2, '2026-02-03Z', 'org', 'k', 'u2', 'm', 2)"));
+    run(&mut client, "ALTER TABLE public.hashed ATTACH PARTITION \"A side\".other FOR VALUES WITH (MODULUS 2, REMAINDER 1)");
+    let dump = succeed(
+        program(&db.server, "pg_dump", &db.name).args(["-Fc", "--schema=public", "--schema=A side", "--exclude-table=public.made*"]),
+        None,
+    );
+    for beside_another in [false, true] {
+        let target = Db::new("beside");
+        let mut client = target.connect();
+        if beside_another {
+            run(
+                &mut client,
+                "CREATE TABLE public.mine (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric)",
+            );
+            run(&mut client, "SELECT llm.attach_log('public.mine'); INSERT INTO public.mine VALUES ('2026-02-02Z', 'mine', 'k', 'm', 5)");
+        }
+        let said = done(&mut program(&db.server, "pg_restore", &target.name), Some(&dump));
+        let messages = String::from_utf8_lossy(&said.stderr).into_owned();
+        let errors: Vec<_> =
+            messages.lines().filter(|line| line.contains("ERROR:") && !line.contains("schema \"public\" already exists")).collect();
+        assert_eq!(errors.is_empty(), !beside_another, "{errors:?}");
+        for error in errors {
+            assert!(error.contains("of public.requests names the request log public.mine"), "{error}");
+        }
+        for (table, refuses) in [("requests", !beside_another), ("by_row", true)] {
+            let insert = format!(
+                "INSERT INTO public.{table} (id, created_at, organization_id, api_key_id, model, cost) VALUES (90, '2026-02-02Z', 'org', 'k', 'm', 4)"
+            );
+            match client.batch_execute(&insert) {
+                Ok(()) => assert!(!refuses, "{table}"),
+                Err(error) => assert_eq!((refuses, error.code().map(|code| code.code())), (true, Some("55000")), "{table}"),
+            }
+        }
+        // Another log gets a number that no trigger has.
+        run(
+            &mut client,
+            "CREATE TABLE public.new (LIKE public.by_row);
+             SELECT llm.attach_log('public.new');
+             SELECT llm.attach_log('public.requests'), llm.attach_log('public.hashed'), llm.attach_log('public.by_row', capture => 'row'), llm.attach_log('public.finished');
+             SELECT llm.attach_directory('user', 'public.people')",
+        );
+        run(&mut client, "CALL llm.maintain()");
+        run(&mut client, "INSERT INTO public.new SELECT * FROM public.by_row LIMIT 3");
+        run(&mut client, "DELETE FROM public.people WHERE id = 'u1'");
+        assert_eq!(text(&mut client, "SELECT count(*) FROM llm._remembered WHERE kind = 'user' AND id = 'u1'"), "1");
+        let counted = text(&mut client, "SELECT sum(requests) FROM llm.usage");
+        let held = "SELECT sum((xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I.%I', s.relation_schema, s.relation_name), false, true, '')))[1]::text::int) FROM llm.source s";
+        assert_eq!(counted, text(&mut client, held));
+        oracle::check_verify(&mut client);
+    }
 }
