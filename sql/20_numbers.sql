@@ -1,5 +1,5 @@
 -- The numbers. In all of these '' stands for a dimension that the usage does not have: '' is never a value (it is read as NULL), so
--- joins and unique keys need no special case. Texts are compared byte by byte (collation C): ids, not words. The order of the measures is that of core/src/measure.rs.
+-- joins and unique keys need no special case. Texts are compared byte by byte (collation C): ids, not words.
 
 CREATE TABLE llm._pending (
     bucket                    timestamptz NOT NULL,
@@ -13,27 +13,7 @@ CREATE TABLE llm._pending (
     provider                  text COLLATE "C" NOT NULL,
     application               text COLLATE "C" NOT NULL,
     mode                      text COLLATE "C" NOT NULL,
-    requests                  bigint NOT NULL DEFAULT 0,
-    errors                    bigint NOT NULL DEFAULT 0,
-    client_errors             bigint NOT NULL DEFAULT 0,
-    cache_hits                bigint NOT NULL DEFAULT 0,
-    streamed                  bigint NOT NULL DEFAULT 0,
-    canceled                  bigint NOT NULL DEFAULT 0,
-    input_tokens              bigint NOT NULL DEFAULT 0,
-    output_tokens             bigint NOT NULL DEFAULT 0,
-    total_tokens              bigint NOT NULL DEFAULT 0,
-    reasoning_tokens          bigint NOT NULL DEFAULT 0,
-    cached_tokens             bigint NOT NULL DEFAULT 0,
-    cache_write_tokens        bigint NOT NULL DEFAULT 0,
-    duration_ms               bigint NOT NULL DEFAULT 0,
-    duration_count            bigint NOT NULL DEFAULT 0,
-    time_to_first_token_ms    bigint NOT NULL DEFAULT 0,
-    time_to_first_token_count bigint NOT NULL DEFAULT 0,
-    cost                      numeric NOT NULL DEFAULT 0,
-    input_cost                numeric NOT NULL DEFAULT 0,
-    output_cost               numeric NOT NULL DEFAULT 0,
-    cached_input_cost         numeric NOT NULL DEFAULT 0,
-    request_cost              numeric NOT NULL DEFAULT 0
+    measures                  llm.measures NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000, vacuum_truncate = off);
 -- A publication FOR ALL TABLES would make the fold's DELETE fail otherwise. So with all tables of ours that have no primary key.
@@ -72,7 +52,7 @@ CREATE TABLE llm.series (
 COMMENT ON TABLE llm.series IS 'combinations of dimensions, interned once per level; a dimension the level does not keep is '''', its source 0';
 COMMENT ON COLUMN llm.series.org IS 'organization (llm._org)';
 COMMENT ON COLUMN llm.series.id IS 'number of the series';
-COMMENT ON COLUMN llm.series.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept';
+COMMENT ON COLUMN llm.series.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept; the levels of days have the series of those of buckets';
 COMMENT ON COLUMN llm.series.source IS 'the log it comes from (llm.source), 0 where the level does not tell';
 COMMENT ON COLUMN llm.series.project_id IS 'project, or ''''';
 COMMENT ON COLUMN llm.series.api_key_id IS 'API key, or ''''';
@@ -82,86 +62,33 @@ COMMENT ON COLUMN llm.series.provider IS 'provider, or ''''';
 COMMENT ON COLUMN llm.series.application IS 'application, or ''''';
 COMMENT ON COLUMN llm.series.mode IS 'credits or api-keys, or ''''';
 
+-- The readers know how a row lies in memory (src/rollup/scan.rs): none of the columns before the measures can be NULL.
 CREATE TABLE llm.rollup (
-    org                       int NOT NULL,
-    series                    int NOT NULL,
-    bucket                    timestamptz NOT NULL,
-    level                     smallint NOT NULL,
-    requests                  bigint NOT NULL DEFAULT 0,
-    errors                    bigint NOT NULL DEFAULT 0,
-    client_errors             bigint NOT NULL DEFAULT 0,
-    cache_hits                bigint NOT NULL DEFAULT 0,
-    streamed                  bigint NOT NULL DEFAULT 0,
-    canceled                  bigint NOT NULL DEFAULT 0,
-    input_tokens              bigint NOT NULL DEFAULT 0,
-    output_tokens             bigint NOT NULL DEFAULT 0,
-    total_tokens              bigint NOT NULL DEFAULT 0,
-    reasoning_tokens          bigint NOT NULL DEFAULT 0,
-    cached_tokens             bigint NOT NULL DEFAULT 0,
-    cache_write_tokens        bigint NOT NULL DEFAULT 0,
-    duration_ms               bigint NOT NULL DEFAULT 0,
-    duration_count            bigint NOT NULL DEFAULT 0,
-    time_to_first_token_ms    bigint NOT NULL DEFAULT 0,
-    time_to_first_token_count bigint NOT NULL DEFAULT 0,
-    cost                      numeric NOT NULL DEFAULT 0,
-    input_cost                numeric NOT NULL DEFAULT 0,
-    output_cost               numeric NOT NULL DEFAULT 0,
-    cached_input_cost         numeric NOT NULL DEFAULT 0,
-    request_cost              numeric NOT NULL DEFAULT 0
+    org      int NOT NULL,
+    series   int NOT NULL,
+    bucket   timestamptz NOT NULL,
+    level    smallint NOT NULL,
+    measures llm.measures NOT NULL
 ) PARTITION BY LIST (level);
-COMMENT ON TABLE llm.rollup IS 'the rollups: measures per bucket and series, one partition a level';
+COMMENT ON TABLE llm.rollup IS 'the rollups: measures per bucket, or day of UTC, and series, one partition a level';
 COMMENT ON COLUMN llm.rollup.org IS 'organization (llm._org)';
 COMMENT ON COLUMN llm.rollup.series IS 'series (llm.series)';
-COMMENT ON COLUMN llm.rollup.bucket IS 'start of the bucket, see llm.bucket';
-COMMENT ON COLUMN llm.rollup.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept';
-COMMENT ON COLUMN llm.rollup.requests IS 'requests';
-COMMENT ON COLUMN llm.rollup.errors IS 'requests that failed; client errors not included';
-COMMENT ON COLUMN llm.rollup.client_errors IS 'requests refused because of the client';
-COMMENT ON COLUMN llm.rollup.cache_hits IS 'requests answered from the cache';
-COMMENT ON COLUMN llm.rollup.streamed IS 'streamed requests';
-COMMENT ON COLUMN llm.rollup.canceled IS 'canceled requests';
-COMMENT ON COLUMN llm.rollup.input_tokens IS 'input tokens';
-COMMENT ON COLUMN llm.rollup.output_tokens IS 'output tokens';
-COMMENT ON COLUMN llm.rollup.total_tokens IS 'total tokens, as logged, else input + output';
-COMMENT ON COLUMN llm.rollup.reasoning_tokens IS 'reasoning tokens';
-COMMENT ON COLUMN llm.rollup.cached_tokens IS 'cached input tokens';
-COMMENT ON COLUMN llm.rollup.cache_write_tokens IS 'tokens written to the cache';
-COMMENT ON COLUMN llm.rollup.duration_ms IS 'sum of durations, milliseconds';
-COMMENT ON COLUMN llm.rollup.duration_count IS 'requests that have a duration';
-COMMENT ON COLUMN llm.rollup.time_to_first_token_ms IS 'sum of times to the first token, milliseconds';
-COMMENT ON COLUMN llm.rollup.time_to_first_token_count IS 'requests that have a time to the first token';
-COMMENT ON COLUMN llm.rollup.cost IS 'cost, USD';
-COMMENT ON COLUMN llm.rollup.input_cost IS 'cost of input, USD';
-COMMENT ON COLUMN llm.rollup.output_cost IS 'cost of output, USD';
-COMMENT ON COLUMN llm.rollup.cached_input_cost IS 'cost of cached input, USD';
-COMMENT ON COLUMN llm.rollup.request_cost IS 'cost per request, USD';
+COMMENT ON COLUMN llm.rollup.bucket IS 'start of the bucket, see llm.bucket; in levels from 10 on of the day of UTC';
+COMMENT ON COLUMN llm.rollup.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept; 10 to 14: the same by day of UTC';
+COMMENT ON COLUMN llm.rollup.measures IS 'sums of the measures';
 
-CREATE TABLE llm._rollup_detail PARTITION OF llm.rollup FOR VALUES IN (0) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_detail_key ON llm._rollup_detail (org, bucket, series);
-ALTER TABLE llm._rollup_detail REPLICA IDENTITY USING INDEX _rollup_detail_key;
-COMMENT ON TABLE llm._rollup_detail IS 'level detail of llm.rollup';
-
-CREATE TABLE llm._rollup_project_model PARTITION OF llm.rollup FOR VALUES IN (1) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_project_model_key ON llm._rollup_project_model (org, bucket, series);
-ALTER TABLE llm._rollup_project_model REPLICA IDENTITY USING INDEX _rollup_project_model_key;
-COMMENT ON TABLE llm._rollup_project_model IS 'level project_model of llm.rollup';
-
-CREATE TABLE llm._rollup_model PARTITION OF llm.rollup FOR VALUES IN (2) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_model_key ON llm._rollup_model (org, bucket, series);
-ALTER TABLE llm._rollup_model REPLICA IDENTITY USING INDEX _rollup_model_key;
-COMMENT ON TABLE llm._rollup_model IS 'level model of llm.rollup';
-
-CREATE TABLE llm._rollup_key PARTITION OF llm.rollup FOR VALUES IN (3) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_key_key ON llm._rollup_key (org, bucket, series);
-ALTER TABLE llm._rollup_key REPLICA IDENTITY USING INDEX _rollup_key_key;
-COMMENT ON TABLE llm._rollup_key IS 'level key of llm.rollup';
-
-CREATE TABLE llm._rollup_project PARTITION OF llm.rollup FOR VALUES IN (4) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_project_key ON llm._rollup_project (org, bucket, series);
-ALTER TABLE llm._rollup_project REPLICA IDENTITY USING INDEX _rollup_project_key;
-COMMENT ON TABLE llm._rollup_project IS 'level project of llm.rollup';
-
-CREATE TABLE llm._rollup_kept PARTITION OF llm.rollup FOR VALUES IN (5) WITH (fillfactor = 90);
-CREATE UNIQUE INDEX _rollup_kept_key ON llm._rollup_kept (org, bucket, series);
-ALTER TABLE llm._rollup_kept REPLICA IDENTITY USING INDEX _rollup_kept_key;
-COMMENT ON TABLE llm._rollup_kept IS 'level kept of llm.rollup';
+DO $$
+DECLARE
+    level record;
+BEGIN
+    FOR level IN SELECT * FROM (VALUES
+        (0, 'detail'), (1, 'project_model'), (2, 'model'), (3, 'key'), (4, 'project'), (5, 'kept'),
+        (10, 'detail_day'), (11, 'project_model_day'), (12, 'model_day'), (13, 'key_day'), (14, 'project_day')) v (id, name)
+    LOOP
+        EXECUTE pg_catalog.format('CREATE TABLE llm.%I PARTITION OF llm.rollup FOR VALUES IN (%s) WITH (fillfactor = 90)', '_rollup_' || level.name, level.id);
+        EXECUTE pg_catalog.format('CREATE UNIQUE INDEX %I ON llm.%I (org, bucket, series)', '_rollup_' || level.name || '_key', '_rollup_' || level.name);
+        EXECUTE pg_catalog.format('ALTER TABLE llm.%I REPLICA IDENTITY USING INDEX %I', '_rollup_' || level.name, '_rollup_' || level.name || '_key');
+        EXECUTE pg_catalog.format('COMMENT ON TABLE llm.%I IS %L', '_rollup_' || level.name, 'level ' || level.name || ' of llm.rollup');
+    END LOOP;
+END
+$$;

@@ -468,11 +468,11 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE NOT d.is_temporary AND d.object_type <> 'index') THEN
         RETURN;
     END IF;
-    -- What expressions of mappings call, or a mapped column that went with its type.
+    -- What expressions of mappings call, or a mapped column that went with its type. Other logs are left alone: to look at one takes a lock.
     FOR gone IN SELECT s.id, t.relation::regclass AS root FROM llm.source s JOIN llm._trigger t ON t.source = s.id AND t.role = 'root'
         WHERE s.state = 'attached' AND EXISTS (
             SELECT FROM pg_event_trigger_dropped_objects() d
-            WHERE d.object_type = 'table column'
+            WHERE (d.object_type = 'table column' AND d.objid = t.relation)
                OR (s.columns::text LIKE '%"expression"%' AND d.object_type IN ('function', 'type', 'operator', 'cast', 'collation')))
     LOOP
         PERFORM llm._check_mapping(gone.id, gone.root);

@@ -15,36 +15,34 @@ SELECT u.bucket,
        nullif(u.provider, '') AS provider,
        nullif(u.application, '') AS application,
        nullif(u.mode, '') AS mode,
-       u.requests,
-       u.errors,
-       u.client_errors,
-       u.cache_hits,
-       u.streamed,
-       u.canceled,
-       u.input_tokens,
-       u.output_tokens,
-       u.total_tokens,
-       u.reasoning_tokens,
-       u.cached_tokens,
-       u.cache_write_tokens,
-       u.duration_ms,
-       u.duration_count,
-       u.time_to_first_token_ms,
-       u.time_to_first_token_count,
-       u.cost,
-       u.input_cost,
-       u.output_cost,
-       u.cached_input_cost,
-       u.request_cost
+       llm._count(u.measures, 0) AS requests,
+       llm._count(u.measures, 1) AS errors,
+       llm._count(u.measures, 2) AS client_errors,
+       llm._count(u.measures, 3) AS cache_hits,
+       llm._count(u.measures, 4) AS streamed,
+       llm._count(u.measures, 5) AS canceled,
+       llm._count(u.measures, 6) AS input_tokens,
+       llm._count(u.measures, 7) AS output_tokens,
+       llm._count(u.measures, 8) AS total_tokens,
+       llm._count(u.measures, 9) AS reasoning_tokens,
+       llm._count(u.measures, 10) AS cached_tokens,
+       llm._count(u.measures, 11) AS cache_write_tokens,
+       llm._count(u.measures, 12) AS duration_ms,
+       llm._count(u.measures, 13) AS duration_count,
+       llm._count(u.measures, 14) AS time_to_first_token_ms,
+       llm._count(u.measures, 15) AS time_to_first_token_count,
+       llm._amount(u.measures, 0) AS cost,
+       llm._amount(u.measures, 1) AS input_cost,
+       llm._amount(u.measures, 2) AS output_cost,
+       llm._amount(u.measures, 3) AS cached_input_cost,
+       llm._amount(u.measures, 4) AS request_cost
 FROM (
-    SELECT r.bucket, g.organization_id, s.project_id, s.api_key_id, s.user_id, s.mapping, s.provider, s.application, s.mode,
-           r.requests, r.errors, r.client_errors, r.cache_hits, r.streamed, r.canceled, r.input_tokens, r.output_tokens, r.total_tokens, r.reasoning_tokens, r.cached_tokens, r.cache_write_tokens, r.duration_ms, r.duration_count, r.time_to_first_token_ms, r.time_to_first_token_count, r.cost, r.input_cost, r.output_cost, r.cached_input_cost, r.request_cost
+    SELECT r.bucket, g.organization_id, s.project_id, s.api_key_id, s.user_id, s.mapping, s.provider, s.application, s.mode, r.measures
     FROM llm._rollup_detail r
     JOIN llm.series s ON s.id = r.series
     JOIN llm._org g ON g.org = r.org
     UNION ALL
-    SELECT n.bucket, n.organization_id, n.project_id, n.api_key_id, n.user_id, n.mapping, n.provider, n.application, n.mode,
-           n.requests, n.errors, n.client_errors, n.cache_hits, n.streamed, n.canceled, n.input_tokens, n.output_tokens, n.total_tokens, n.reasoning_tokens, n.cached_tokens, n.cache_write_tokens, n.duration_ms, n.duration_count, n.time_to_first_token_ms, n.time_to_first_token_count, n.cost, n.input_cost, n.output_cost, n.cached_input_cost, n.request_cost
+    SELECT n.bucket, n.organization_id, n.project_id, n.api_key_id, n.user_id, n.mapping, n.provider, n.application, n.mode, n.measures
     FROM llm._pending n
     WHERE n.kind = 0
 ) u
@@ -113,7 +111,7 @@ SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        NULL::bigint AS rollup_bytes,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
-       s.skipped_values + coalesce((SELECT pg_catalog.sum(n.requests)::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
+       s.skipped_values + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
        NULL::text AS last_error,
        NULL::timestamptz AS last_error_at
 FROM llm.source s
@@ -135,7 +133,7 @@ SELECT NULL,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.role = 'root'),
        (SELECT coalesce(pg_catalog.sum(s.skipped_values), 0)::bigint FROM llm.source s)
-           + coalesce((SELECT pg_catalog.sum(n.requests)::bigint FROM llm._pending n WHERE n.kind = 2), 0),
+           + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.kind = 2), 0),
        d.last_error,
        d.last_error_at
 FROM llm._state d;

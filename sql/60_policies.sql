@@ -12,7 +12,7 @@ DECLARE
         AND (org = ANY ((SELECT s.whole FROM llm._scope() s)::int[]) OR series = ANY ((SELECT s.series FROM llm._scope() s)::int[]))::int <> 0$policy$;
     object text;
 BEGIN
-    FOREACH object IN ARRAY ARRAY['llm.rollup', 'llm._rollup_detail', 'llm._rollup_project_model', 'llm._rollup_model', 'llm._rollup_key', 'llm._rollup_project', 'llm._rollup_kept'] LOOP
+    FOR object IN SELECT m.relid::regclass::text FROM pg_partition_tree('llm.rollup') m LOOP
         EXECUTE format('CREATE POLICY readers ON %s FOR SELECT USING (%s)', object, rollup);
     END LOOP;
 END

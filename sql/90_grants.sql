@@ -34,7 +34,7 @@ GRANT EXECUTE ON FUNCTION
     llm.current_user_id()
 TO PUBLIC;
 -- Of the policies and of llm.usage: they answer with what the caller may see anyway.
-GRANT EXECUTE ON FUNCTION llm._scope(), llm._labels(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION llm._scope(), llm._labels(text), llm._count(llm.measures, int), llm._amount(llm.measures, int) TO PUBLIC;
 -- llm.usage runs with its reader's rights, so it needs the tables beneath; row-level security guards them.
 GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org, llm._pending,
     llm.organization, llm.project, llm.api_key, llm.app_user, llm.membership, llm.model_alias
@@ -48,13 +48,15 @@ DO $$
 DECLARE
     dumped regclass;
 BEGIN
-    FOREACH dumped IN ARRAY ARRAY[
-        'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._left', 'llm._org', 'llm.series',
-        'llm._rollup_detail', 'llm._rollup_project_model', 'llm._rollup_model', 'llm._rollup_key', 'llm._rollup_project', 'llm._rollup_kept',
-        'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.membership', 'llm.model_alias',
-        'llm.directory', 'llm._remembered', 'llm._binding',
-        'llm.source_id_seq', 'llm._org_org_seq', 'llm.series_id_seq'
-    ]::regclass[] LOOP
+    FOR dumped IN
+        SELECT m.relid FROM pg_catalog.pg_partition_tree('llm.rollup') m WHERE m.isleaf
+        UNION ALL SELECT pg_catalog.unnest(ARRAY[
+            'llm.source', 'llm._leaf', 'llm._seal', 'llm._pending', 'llm._left', 'llm._org', 'llm.series',
+            'llm.organization', 'llm.project', 'llm.api_key', 'llm.app_user', 'llm.membership', 'llm.model_alias',
+            'llm.directory', 'llm._remembered', 'llm._binding',
+            'llm.source_id_seq', 'llm._org_org_seq', 'llm.series_id_seq'
+        ]::regclass[])
+    LOOP
         PERFORM pg_catalog.pg_extension_config_dump(dumped, '');
     END LOOP;
 END

@@ -1,22 +1,21 @@
 //! `llm._pending` rows as datums: written by capture with the heap API, returned by `llm._read_log` as a set.
 
 use crate::error::{Error, Result};
+use crate::measures;
 use crate::query::{self, See};
+use crate::rollup::scan::Table;
 use llm_analytics_core::bucket::Micros;
-use llm_analytics_core::delta::{Deltas, Measures, Overflow};
+use llm_analytics_core::delta::{Deltas, Measures};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::measure::{AMOUNTS, COUNTS};
-use llm_analytics_core::money::Money;
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
-/// bucket, source, kind, organization, dimensions, counts, amounts: the columns of sql/20_numbers.sql.
-const COLUMNS: usize = 4 + Dimension::ALL.len() + COUNTS.len() + AMOUNTS.len();
+/// bucket, source, kind, organization, dimensions, measures: the columns of sql/20_numbers.sql.
+const COLUMNS: usize = 5 + Dimension::ALL.len();
 
 /// The columns of a row of this shape, for a SELECT; `of` says where each comes from.
-pub fn columns(bucket: &str, source: &str, kind: &str, organization: &str, dimension: &str, measure: &str) -> String {
-    use crate::rollup::{dimensions, measures};
-    format!("{bucket}, {source}, {kind}, {organization}, {}, {}", dimensions(dimension), measures(measure))
+pub fn columns(bucket: &str, source: &str, kind: &str, organization: &str, dimension: &str, measures: &str) -> String {
+    format!("{bucket}, {source}, {kind}, {organization}, {}, {measures}measures", crate::rollup::dimensions(dimension))
 }
 
 /// Writes the deltas to `llm._pending`. No SPI: the caller of a captured statement needs no right on the table and no plan is made.
@@ -58,7 +57,8 @@ pub unsafe fn append(deltas: &Deltas, store: *mut pg_sys::Tuplestorestate, descr
 /// Calls `put` with the datums of each row, in a memory context that is reset as it goes.
 fn each(deltas: &Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) -> Result<()> {
     let mut rows = RowMemory::new();
-    for (key, measures) in deltas.iter() {
+    let mut buffer = Vec::new();
+    for (key, sums) in deltas.iter() {
         rows.step();
         let mut values = [pg_sys::Datum::from(0); COLUMNS];
         values[0] = pg_sys::Datum::from(key.bucket());
@@ -69,14 +69,9 @@ fn each(deltas: &Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) -> 
             values[at] = text_datum(text);
             at += 1;
         }
-        for count in measures.counts {
-            values[at] = pg_sys::Datum::from(i64::try_from(count).map_err(|_| Overflow)?);
-            at += 1;
-        }
-        for amount in measures.amounts {
-            values[at] = numeric_datum(amount);
-            at += 1;
-        }
+        measures::check(sums)?;
+        // SAFETY: it lives in the row memory.
+        values[at] = unsafe { measures::datum(sums, &mut buffer)? };
         put(&mut values);
     }
     Ok(())
@@ -108,27 +103,35 @@ pub fn records(
         // SAFETY: the statement returns these columns, none of them NULL, and at most one more; texts are used within their row.
         unsafe {
             pg_sys::heap_deform_tuple(row.tuple, row.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            let mut record = Record {
-                bucket: values[0].value() as i64,
-                source: values[1].value() as i32,
-                kind: values[2].value() as i16,
-                texts: [""; 1 + Dimension::ALL.len()],
-                measures: Measures::default(),
-            };
-            for (text, value) in record.texts.iter_mut().zip(&values[3..]) {
-                let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
-                *text = pgrx::varlena::text_to_rust_str(packed).map_err(|_| Error::internal("text is not UTF-8"))?;
-            }
-            let counts = 3 + record.texts.len();
-            for (count, value) in record.measures.counts.iter_mut().zip(&values[counts..]) {
-                *count = i128::from(value.value() as i64);
-            }
-            for (amount, value) in record.measures.amounts.iter_mut().zip(&values[counts + COUNTS.len()..]) {
-                *amount = Money::parse_sum(&numeric_text(*value)).ok_or(Overflow)?;
-            }
-            f(&record, (!nulls[COLUMNS]).then_some(values[COLUMNS]))
+            f(&record(&values)?, (!nulls[COLUMNS]).then_some(values[COLUMNS]))
         }
     })
+}
+
+/// Calls `f` with the pending rows of an organization, as the active snapshot sees them.
+pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+    // SAFETY: rows of `llm._pending`; texts are used within their row.
+    Table::pending()?.of_organization::<COLUMNS>(organization, |values| unsafe { f(&record(values)?) })
+}
+
+/// # Safety
+/// The values are those of a row of this shape, and outlive the record.
+unsafe fn record<'a>(values: &[pg_sys::Datum]) -> Result<Record<'a>> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut record = Record {
+            bucket: values[0].value() as i64,
+            source: values[1].value() as i32,
+            kind: values[2].value() as i16,
+            texts: [""; 1 + Dimension::ALL.len()],
+            measures: measures::from_datum(values[COLUMNS - 1])?,
+        };
+        for (text, value) in record.texts.iter_mut().zip(&values[3..]) {
+            let packed = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+            *text = pgrx::varlena::text_to_rust_str(packed).map_err(|_| Error::internal("text is not UTF-8"))?;
+        }
+        Ok(record)
+    }
 }
 
 /// PostgreSQL's text of a numeric: plain decimal, NaN or Infinity.
@@ -143,12 +146,6 @@ pub unsafe fn numeric_text<'a>(datum: pg_sys::Datum) -> std::borrow::Cow<'a, str
 fn text_datum(text: &str) -> pg_sys::Datum {
     // SAFETY: the bytes are copied.
     unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)) }
-}
-
-fn numeric_datum(amount: Money) -> pg_sys::Datum {
-    let text = CString::new(amount.to_string()).unwrap_or_default();
-    // SAFETY: numeric's input function with a NUL-terminated decimal text and no type modifier.
-    unsafe { pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1) }
 }
 
 /// The oid of one of our tables.

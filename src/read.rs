@@ -1,17 +1,23 @@
-//! Reading: sums by day and raw dimension values from the cheapest level that is exact, plus what is pending, in the caller's snapshot.
+//! Reading: sums by day and raw dimension values from the cheapest levels that are exact, plus what is pending, in the caller's snapshot.
 //! What keys are called is `breakdown`'s business.
 
 use crate::error::{Error, Result};
 use crate::query::{self, See};
 use crate::rollup::list;
+use crate::rollup::scan::{Row, Table};
+use crate::{measures, pending};
 use chrono::NaiveDate;
 use llm_analytics_core::bucket::Micros;
-use llm_analytics_core::delta::Overflow;
+use llm_analytics_core::delta::{Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::Level;
+use llm_analytics_core::level::{Grain, Level};
+use llm_analytics_core::measure::{CACHE_HITS, CLIENT_ERRORS, ERRORS, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOTAL_TOKENS};
 use llm_analytics_core::money::Money;
 use llm_analytics_core::request::percent;
+use llm_analytics_core::window::Window;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use std::collections::HashMap;
 
 /// The measures `M` of the answers.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub struct Totals {
     pub cache_hits: i64,
 }
 
-/// The columns of [`Totals`], in its order.
-const COUNTS: [&str; 7] = ["requests", "input_tokens", "output_tokens", "total_tokens", "errors", "client_errors", "cache_hits"];
+/// The counts of [`Totals`], in its order.
+const COUNTS: [usize; 7] = [REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS, TOTAL_TOKENS, ERRORS, CLIENT_ERRORS, CACHE_HITS];
 
 impl Totals {
     pub fn add(&mut self, other: &Totals) -> Result<()> {
@@ -35,6 +41,17 @@ impl Totals {
         self.cost = self.cost.checked_add(other.cost).ok_or_else(out_of_range)?;
         for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
             *sum = sum.checked_add(value).ok_or_else(out_of_range)?;
+        }
+        Ok(())
+    }
+
+    /// Adds (`sign` 1) or takes away (`sign` -1).
+    fn add_measures(&mut self, measures: &Measures, sign: i64) -> Result<()> {
+        let cost = measures.amounts[0];
+        self.cost = self.cost.checked_add(if sign < 0 { -cost } else { cost }).ok_or(Overflow)?;
+        for (sum, at) in self.counts_mut().into_iter().zip(COUNTS) {
+            let value = i64::try_from(measures.counts[at]).map_err(|_| Overflow)?;
+            *sum = sum.checked_add(sign * value).ok_or(Overflow)?;
         }
         Ok(())
     }
@@ -84,6 +101,20 @@ pub struct Owner {
     pub keys: Vec<String>,
 }
 
+impl Filter {
+    /// Whether pending usage of these dimensions is asked for; of series the database is asked ([`conditions`]).
+    fn admits(&self, dimensions: &[&str; Dimension::ALL.len()]) -> bool {
+        let of = |dimension: Dimension| dimensions[dimension as usize];
+        let is_one_of = |keys: &[String]| keys.iter().any(|key| key == of(Dimension::ApiKey));
+        self.project.as_ref().is_none_or(|project| project == of(Dimension::Project))
+            && self.keys.as_ref().is_none_or(|keys| is_one_of(keys))
+            && self.owner.as_ref().is_none_or(|owner| {
+                let user = of(Dimension::User);
+                owner.user == user || (user.is_empty() && is_one_of(&owner.keys))
+            })
+    }
+}
+
 pub struct Asked<'a> {
     pub organization: &'a str,
     /// The starts of the days and of the day after the last.
@@ -92,99 +123,181 @@ pub struct Asked<'a> {
     pub dimensions: &'a [Dimension],
 }
 
-/// The sum of one day and one combination of dimensions.
-pub struct Cell {
-    /// From 0.
-    pub day: usize,
+/// The usage of one combination of dimensions.
+pub struct Group {
     /// In the order of the dimensions asked for; '' where the usage has none.
     pub values: Vec<String>,
-    pub totals: Totals,
+    /// Days, counted from 0, and what was used on them; in order, each at most once.
+    pub days: Vec<(usize, Totals)>,
 }
 
-pub fn cells(asked: &Asked<'_>) -> Result<Vec<Cell>> {
-    let starts: Vec<TimestampWithTimeZone> = asked
-        .starts
-        .iter()
-        .map(|at| TimestampWithTimeZone::try_from(*at))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::argument("date out of range", "Use dates of the common era."))?;
-    let (owner, owned) = asked.filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
-    let arguments = [
-        asked.organization.into(),
-        starts.into(),
-        asked.filter.project.clone().into(),
-        asked.filter.keys.clone().into(),
-        owner.into(),
-        owned.into(),
-    ];
-    let width = asked.dimensions.len() as i32;
-    let mut found = Vec::new();
-    query::each(&statement(asked), &arguments, See::Active, |row| {
-        let day = row.get::<i32>(1).and_then(|day| usize::try_from(day - 1).ok()).filter(|day| *day + 1 < asked.starts.len());
-        let day = day.ok_or_else(|| Error::internal("a cell lies outside the range"))?;
-        let values = (2..2 + width).map(|at| row.get::<String>(at).unwrap_or_default()).collect();
-        let cost = row.get::<String>(2 + width).unwrap_or_default();
-        let mut totals = Totals { cost: Money::parse_sum(&cost).ok_or(Overflow)?, ..Totals::default() };
-        for (count, column) in totals.counts_mut().into_iter().zip(3 + width..) {
-            *count = row.get::<i64>(column).unwrap_or(0);
+pub fn groups(asked: &Asked<'_>) -> Result<Vec<Group>> {
+    let window = Window::new(asked.starts);
+    let mut sums = Sums { asked, groups: Vec::new(), known: HashMap::new() };
+    sums.add_rollups(&window)?;
+    sums.add_pending()?;
+    let mut groups = sums.groups;
+    for group in &mut groups {
+        merge(&mut group.days)?;
+    }
+    Ok(groups)
+}
+
+/// Puts days in order, each once.
+pub fn merge(days: &mut Vec<(usize, Totals)>) -> Result<()> {
+    days.sort_by_key(|(day, _)| *day);
+    let mut merged: Vec<(usize, Totals)> = Vec::with_capacity(days.len());
+    for (day, totals) in days.drain(..) {
+        match merged.last_mut().filter(|(last, _)| *last == day) {
+            Some((_, sum)) => sum.add(&totals)?,
+            None => merged.push((day, totals)),
         }
-        found.push(Cell { day, values, totals });
+    }
+    *days = merged;
+    Ok(())
+}
+
+/// Sums as they are read.
+struct Sums<'a> {
+    asked: &'a Asked<'a>,
+    groups: Vec<Group>,
+    /// The values, each followed by NUL -> position in `groups`.
+    known: HashMap<Vec<u8>, usize>,
+}
+
+impl Sums<'_> {
+    fn group<'v>(&mut self, values: impl Iterator<Item = &'v str> + Clone) -> usize {
+        let mut key = Vec::new();
+        for value in values.clone() {
+            key.extend_from_slice(value.as_bytes());
+            key.push(0);
+        }
+        *self.known.entry(key).or_insert_with(|| {
+            self.groups.push(Group { values: values.map(String::from).collect(), days: Vec::new() });
+            self.groups.len() - 1
+        })
+    }
+
+    /// Adds to a day, or takes from it.
+    fn add(&mut self, group: usize, day: usize, measures: &Measures, sign: i64) -> Result<()> {
+        let days = &mut self.groups[group].days;
+        // Rows come in order of time, so mostly it is the day that was last.
+        if days.last().is_none_or(|(last, _)| *last != day) {
+            days.push((day, Totals::default()));
+        }
+        let (_, sum) = days.last_mut().ok_or_else(|| Error::internal("no day"))?;
+        sum.add_measures(measures, sign)
+    }
+
+    fn add_rollups(&mut self, window: &Window) -> Result<()> {
+        let org = "SELECT org FROM llm._org WHERE organization_id = $1";
+        let Some(org) = query::one::<i32>(org, &[self.asked.organization.into()], See::Active)? else { return Ok(()) };
+        let (needed, _) = conditions(self.asked);
+        let days = Level::cheapest(&needed, Grain::Day);
+        let buckets = Level::cheapest(&needed, Grain::Bucket);
+        let series_of_days = self.series(org, days)?;
+        if window.days.0 < window.days.1 {
+            self.scan(days, org, &series_of_days, window.days, |sums, group, row, measures| {
+                sums.add(group, window.day(row.bucket), measures, 1)
+            })?;
+        }
+        let others = if buckets.series == days.series { None } else { Some(self.series(org, buckets)?) };
+        let series = others.as_ref().unwrap_or(&series_of_days);
+        let table = if window.parts.is_empty() { None } else { Some(Table::of_level(&buckets)?) };
+        for part in &window.parts {
+            self.scan_table(table.as_ref(), org, series, (part.from, part.to), |sums, group, _, measures| {
+                sums.add(group, part.day, measures, 1)?;
+                part.taken_from.map_or(Ok(()), |day| sums.add(group, day, measures, -1))
+            })?;
+        }
         Ok(())
-    })?;
-    Ok(found)
+    }
+
+    /// The series of an organization that are asked for, in order of number, and the group of each.
+    fn series(&mut self, org: i32, level: Level) -> Result<Vec<(i32, usize)>> {
+        let (_, where_) = conditions(self.asked);
+        let dimensions = self.asked.dimensions;
+        let columns = list(dimensions, "", |d| format!(", x.{}", d.column()));
+        let sql = format!("SELECT x.id{columns} FROM llm.series x WHERE x.org = $5 AND x.level = {}{where_}", level.series.id);
+        let mut arguments = arguments(self.asked.filter);
+        arguments.push(org.into());
+        let mut found = Vec::new();
+        query::each(&sql, &arguments, See::Active, |row| {
+            let values: Vec<String> = (0..dimensions.len()).map(|at| row.get::<String>(at as i32 + 2).unwrap_or_default()).collect();
+            let id = row.get::<i32>(1).ok_or_else(|| Error::internal("series without a number"))?;
+            found.push((id, self.group(values.iter().map(String::as_str))));
+            Ok(())
+        })?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn scan(
+        &mut self,
+        level: Level,
+        org: i32,
+        series: &[(i32, usize)],
+        range: (Micros, Micros),
+        f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
+    ) -> Result<()> {
+        self.scan_table(Some(&Table::of_level(&level)?), org, series, range, f)
+    }
+
+    fn scan_table(
+        &mut self,
+        table: Option<&Table>,
+        org: i32,
+        series: &[(i32, usize)],
+        range: (Micros, Micros),
+        mut f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
+    ) -> Result<()> {
+        let Some(table) = table else { return Ok(()) };
+        let mut row = |row: &Row| {
+            let Ok(at) = series.binary_search_by_key(&row.series, |(id, _)| *id) else { return Ok(()) };
+            // SAFETY: the row's own value.
+            let measures = unsafe { measures::from_datum(row.measures)? };
+            f(self, series[at].1, row, &measures)
+        };
+        if series.len() > FEW {
+            return table.range(org, range.0, range.1, None, row);
+        }
+        for (id, _) in series {
+            table.range(org, range.0, range.1, Some(*id), &mut row)?;
+        }
+        Ok(())
+    }
+
+    fn add_pending(&mut self) -> Result<()> {
+        let (Some(first), Some(last)) = (self.asked.starts.first(), self.asked.starts.last()) else { return Ok(()) };
+        let asked = self.asked;
+        pending::of_organization(asked.organization, |record| {
+            if record.kind != Kind::Detail as i16 || record.bucket < *first || record.bucket >= *last {
+                return Ok(());
+            }
+            let mut dimensions = [""; Dimension::ALL.len()];
+            dimensions.copy_from_slice(&record.texts[1..]);
+            if !asked.filter.admits(&dimensions) {
+                return Ok(());
+            }
+            let group = self.group(asked.dimensions.iter().map(|dimension| dimensions[*dimension as usize]));
+            let day = asked.starts.partition_point(|start| *start <= record.bucket) - 1;
+            self.add(group, day, &record.measures, 1)
+        })
+    }
 }
 
-/// $1 organization, $2 starts of the days and the end, $3 project, $4 API keys, $5 user, $6 their keys.
-fn statement(asked: &Asked<'_>) -> String {
-    let (needed, where_) = conditions(asked);
-    let level = Level::cheapest(&needed);
-    let columns = |prefix: &str| list(asked.dimensions, "", |d| format!(", {prefix}{}", d.column()));
-    let counts = |f: &dyn Fn(&str) -> String| list(COUNTS, ", ", f);
-    let series = if where_.is_empty() {
-        String::new()
-    } else {
-        // Rows of other series are not added up at all.
-        format!(
-            " AND r.series IN (SELECT x.id FROM llm.series x WHERE x.org = (SELECT org FROM llm._org WHERE organization_id = $1) AND x.level = {}{where_})",
-            level.id
-        )
-    };
-    format!(
-        "WITH ends AS (SELECT $2[1] AS low, $2[cardinality($2)] AS high),
-         sums AS (
-             SELECT width_bucket(r.bucket, $2) AS day, r.series, sum(r.cost) AS cost, {sum_counts}
-             FROM {table} r
-             WHERE r.org = (SELECT org FROM llm._org WHERE organization_id = $1)
-               AND r.bucket >= (SELECT low FROM ends) AND r.bucket < (SELECT high FROM ends){series}
-             GROUP BY 1, 2
-         ), parts AS (
-             SELECT r.day{x_columns}, r.cost, {r_counts} FROM sums r JOIN llm.series x ON x.id = r.series
-             UNION ALL
-             SELECT width_bucket(x.bucket, $2){x_columns}, sum(x.cost), {pending_counts}
-             FROM llm._pending x
-             WHERE x.organization_id = $1 AND x.kind = 0 AND x.bucket >= (SELECT low FROM ends) AND x.bucket < (SELECT high FROM ends){where_}
-             GROUP BY 1{x_columns}
-         )
-         SELECT p.day{p_columns}, sum(p.cost)::text, {p_counts} FROM parts p GROUP BY p.day{p_columns}",
-        sum_counts = counts(&|m| format!("sum(r.{m}) AS {m}")),
-        table = level.table(),
-        x_columns = columns("x."),
-        p_columns = columns("p."),
-        r_counts = counts(&|m| format!("r.{m}")),
-        pending_counts = counts(&|m| format!("sum(x.{m})")),
-        p_counts = counts(&|m| format!("sum(p.{m})::bigint")),
-    )
-}
+/// So many series are read one by one, more at once, skipping others.
+const FEW: usize = 4;
 
-/// The dimensions a level must have, and the conditions on `x`, each with its AND.
+/// The dimensions a level must have, and the conditions on `x`, each with its AND: $1 project, $2 API keys, $3 user, $4 their keys.
 fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
     let filter = asked.filter;
     let mut needed = asked.dimensions.to_vec();
     let mut where_ = String::new();
     for (is_asked, dimensions, condition) in [
-        (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $3"),
-        (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($4)"),
-        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "(x.user_id = $5 OR (x.user_id = '' AND x.api_key_id = ANY ($6)))"),
+        (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $1"),
+        (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($2)"),
+        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "(x.user_id = $3 OR (x.user_id = '' AND x.api_key_id = ANY ($4)))"),
     ] {
         if is_asked {
             needed.extend_from_slice(dimensions);
@@ -195,17 +308,22 @@ fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
     (needed, where_)
 }
 
+/// Those that [`conditions`] name.
+fn arguments(filter: &Filter) -> Vec<DatumWithOid<'static>> {
+    let (owner, owned) = filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
+    vec![filter.project.clone().into(), filter.keys.clone().into(), owner.into(), owned.into()]
+}
+
 /// Whether an organization has any usage with this filter, at any time.
 pub fn is_used(organization: &str, filter: &Filter) -> Result<bool> {
     let asked = Asked { organization, starts: &[], filter, dimensions: &[] };
     let (_, where_) = conditions(&asked);
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM llm.series x WHERE x.org = (SELECT org FROM llm._org WHERE organization_id = $1) AND x.level = 3{where_})
-             OR EXISTS (SELECT FROM llm._pending x WHERE x.organization_id = $1 AND x.kind = 0{where_})"
+        "SELECT EXISTS (SELECT FROM llm.series x WHERE x.org = (SELECT org FROM llm._org WHERE organization_id = $5) AND x.level = 3{where_})
+             OR EXISTS (SELECT FROM llm._pending x WHERE x.organization_id = $5 AND x.kind = 0{where_})"
     );
-    let (owner, owned) = filter.owner.as_ref().map_or((None, None), |owner| (Some(owner.user.clone()), Some(owner.keys.clone())));
-    let arguments =
-        [organization.into(), None::<String>.into(), filter.project.clone().into(), filter.keys.clone().into(), owner.into(), owned.into()];
+    let mut arguments = arguments(filter);
+    arguments.push(organization.into());
     Ok(query::one::<bool>(&sql, &arguments, See::Active)?.unwrap_or(false))
 }
 

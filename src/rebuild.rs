@@ -3,17 +3,15 @@
 //! Under the fold lock, piece by piece, each in one snapshot S: detail becomes log(S) + kept, and exactly the pending rows that S sees are taken out. What is
 //! written are corrections, added to every level as a fold adds deltas.
 
+use crate::compare::{Finals, Sides, coarse};
 use crate::error::{Error, Result};
-use crate::pending::{self, Record};
 use crate::query::{self, See};
 use crate::rights::Snapshot;
 use crate::rollup;
-use crate::source::log::{self, Filter};
+use crate::source::log;
 use llm_analytics_core::bucket::{self, Micros};
 use llm_analytics_core::delta::{Deltas, Kind};
-use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::{DETAIL, KEPT, Level};
-use llm_analytics_core::measure::REQUESTS;
+use llm_analytics_core::level::Level;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
@@ -76,15 +74,16 @@ pub fn minute(at: Micros) -> Result<String> {
 
 /// Rebuilds a range at once. The caller holds the locks.
 pub fn piece(range: &Range, loss: Loss) -> Result<i64> {
-    let mut work = Work::default();
-    {
+    let sides = {
         // Under REPEATABLE READ the transaction's: then what others folded since raises 40001 when it is written.
         let _snapshot = Snapshot::of_statement();
-        work.read(range)?;
-    }
-    let fallen = match loss {
+        Sides::read(range, &attached(range.source, See::Active)?, &Finals::sealed()?)?
+    };
+    let fallen: HashMap<&(i32, String, Micros), i128> = match loss {
         Loss::Allow => HashMap::new(),
-        Loss::Refuse | Loss::Seal => work.fallen(),
+        Loss::Refuse | Loss::Seal => {
+            sides.balance.iter().filter(|(_, requests)| **requests < 0).map(|(key, requests)| (key, *requests)).collect()
+        }
     };
     if loss == Loss::Refuse && !fallen.is_empty() {
         return Err(refused(fallen.len()));
@@ -95,11 +94,22 @@ pub fn piece(range: &Range, loss: Loss) -> Result<i64> {
     let stands = |source: i32, organization: &str, begin: Micros| {
         fallen.is_empty() || !fallen.contains_key(&(source, organization.to_string(), begin))
     };
-    work.corrections.retain(|key| stands(key.source(), key.organization(), key.bucket()));
+    let mut corrections = Deltas::default();
+    for (side, sign) in [(&sides.should, 1), (&sides.stands, -1)] {
+        for (key, measures) in side.iter().filter(|(key, _)| stands(key.source(), key.organization(), key.bucket())) {
+            corrections.add_sum(key.source(), Kind::Detail, key.bucket(), key.texts(), measures, sign)?;
+        }
+    }
+    // The pending rows go: those shown are part of the log, those kept are folded on the way.
+    for (key, measures) in sides.waiting.iter().filter(|(key, _)| key.kind() == Kind::Kept as i16) {
+        if stands(key.source(), key.organization(), key.bucket()) {
+            corrections.add_sum(key.source(), Kind::Kept, key.bucket(), key.texts(), measures, 1)?;
+        }
+    }
     let taken: Vec<pg_sys::ItemPointerData> =
-        work.pending.into_iter().filter(|row| stands(row.source, &row.organization, row.bucket)).map(|row| row.place).collect();
+        sides.pending.iter().filter(|row| stands(row.source, &row.organization, row.bucket)).map(|row| row.place).collect();
     take_pending(&taken)?;
-    let mut written = rollup::apply(&work.corrections, &Level::EVERY)?;
+    let mut written = rollup::apply(&corrections, &Level::EVERY)?;
     if loss != Loss::Seal {
         written += repair(range)?;
     }
@@ -112,105 +122,7 @@ fn refused(combinations: usize) -> Error {
         .hint("Rows may have been deleted with the triggers off. Rebuild with allow_loss => true to follow the log.")
 }
 
-/// A pending row that the snapshot sees.
-struct Waiting {
-    source: i32,
-    organization: String,
-    bucket: Micros,
-    place: pg_sys::ItemPointerData,
-}
-
-/// What is read under the snapshot.
-#[derive(Default)]
-struct Work {
-    /// log + kept - detail, and the pending kept rows, which are folded on the way.
-    corrections: Deltas,
-    pending: Vec<Waiting>,
-    /// Requests that should stand less those that do, by source, organization and bucket.
-    balance: HashMap<(i32, String, Micros), i128>,
-}
-
-impl Work {
-    fn read(&mut self, range: &Range) -> Result<()> {
-        let sources = attached(range.source, See::Active)?;
-        let seals = seals()?;
-        for source in &sources {
-            let filter = Filter { from: range.from, to: range.to, organization: range.organization.clone() };
-            let log = log::read(*source, None, &filter, Kind::Detail, 1)?;
-            for (key, measures) in log.iter().filter(|(key, _)| key.kind() == Kind::Detail as i16) {
-                if !seals.hold(key.source(), key.organization(), key.bucket()) {
-                    self.corrections.add_sum(key.source(), Kind::Detail, key.bucket(), key.texts(), measures, 1)?;
-                    self.count(key.source(), key.organization(), key.bucket(), measures.counts[REQUESTS]);
-                }
-            }
-        }
-        let arguments = [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), sources.into()];
-        for (level, sign) in [(DETAIL, -1), (KEPT, 1)] {
-            pending::records(&level_rows(level), &arguments, See::Active, |record, _| {
-                if !seals.hold(record.source, record.texts[0], record.bucket) {
-                    self.correct(record, Kind::Detail, sign)?;
-                    self.count(record.source, record.texts[0], record.bucket, sign * record.measures.counts[REQUESTS]);
-                }
-                Ok(())
-            })?;
-        }
-        pending::records(&pending_rows(), &arguments, See::Active, |record, place| {
-            if seals.hold(record.source, record.texts[0], record.bucket) {
-                return Ok(());
-            }
-            // Those shown are part of what stands now, those kept of what will.
-            let is_kept = record.kind == Kind::Kept as i16;
-            if is_kept {
-                self.correct(record, Kind::Detail, 1)?;
-                self.correct(record, Kind::Kept, 1)?;
-            }
-            let requests = record.measures.counts[REQUESTS];
-            self.count(record.source, record.texts[0], record.bucket, if is_kept { requests } else { -requests });
-            let place = place.ok_or_else(|| Error::internal("pending row without a place"))?;
-            // SAFETY: the column is a tid; it is copied.
-            let place = unsafe { *place.cast_mut_ptr::<pg_sys::ItemPointerData>() };
-            self.pending.push(Waiting { source: record.source, organization: record.texts[0].to_string(), bucket: record.bucket, place });
-            Ok(())
-        })
-    }
-
-    fn correct(&mut self, record: &Record<'_>, kind: Kind, sign: i128) -> Result<()> {
-        self.corrections.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, sign).map_err(Error::from)
-    }
-
-    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i128) {
-        *self.balance.entry((source, organization.to_string(), begin)).or_default() += requests;
-    }
-
-    fn fallen(&self) -> HashMap<(i32, String, Micros), i128> {
-        self.balance.iter().filter(|(_, requests)| **requests < 0).map(|(key, requests)| (key.clone(), *requests)).collect()
-    }
-}
-
-/// The seals, by source.
-struct Seals(HashMap<i32, Vec<(Option<String>, Micros, Micros)>>);
-
-impl Seals {
-    fn hold(&self, source: i32, organization: &str, begin: Micros) -> bool {
-        self.0.get(&source).is_some_and(|seals| {
-            seals.iter().any(|(of, from, to)| begin >= *from && begin < *to && of.as_deref().is_none_or(|of| of == organization))
-        })
-    }
-}
-
-fn seals() -> Result<Seals> {
-    let mut seals = Seals(HashMap::new());
-    query::each("SELECT source, organization_id, \"from\", \"to\" FROM llm._seal", &[], See::Active, |row| {
-        let bounds = row.get::<TimestampWithTimeZone>(3).zip(row.get::<TimestampWithTimeZone>(4));
-        if let (Some(source), Some((from, to))) = (row.get::<i32>(1), bounds) {
-            seals.0.entry(source).or_default().push((row.get::<String>(2), pg_sys::TimestampTz::from(from), pg_sys::TimestampTz::from(to)));
-        }
-        Ok(())
-    })?;
-    Ok(seals)
-}
-
-fn attached(source: Option<i32>, see: See) -> Result<Vec<i32>> {
+pub fn attached(source: Option<i32>, see: See) -> Result<Vec<i32>> {
     let mut sources = Vec::new();
     let sql = "SELECT id FROM llm.source WHERE state = 'attached' AND ($1 IS NULL OR id = $1) ORDER BY id";
     query::each(sql, &[source.into()], see, |row| {
@@ -238,28 +150,20 @@ fn take_pending(places: &[pg_sys::ItemPointerData]) -> Result<()> {
 
 /// Makes the coarse levels the sum of detail again, where they are not, and removes rows without content.
 fn repair(range: &Range) -> Result<i64> {
-    let everywhere: Option<Vec<i32>> = None;
-    let arguments = [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), everywhere.into()];
     let mut written = 0;
     for level in Level::COARSE {
-        let mut difference = Deltas::default();
-        for (from, sign) in [(DETAIL, 1), (level, -1)] {
-            pending::records(&level_rows(from), &arguments, See::New, |record, _| {
-                let mut texts = record.texts;
-                for dimension in Dimension::ALL.into_iter().filter(|d| !level.keeps(*d)) {
-                    texts[1 + dimension as usize] = "";
-                }
-                difference.add_sum(0, Kind::Detail, record.bucket, texts.into_iter(), &record.measures, sign).map_err(Error::from)
-            })?;
+        let (mut difference, stands) = {
+            let _snapshot = Snapshot::of_statement();
+            coarse(&level, range)?
+        };
+        for (key, measures) in stands.iter() {
+            difference.add_sum(key.source(), Kind::Detail, key.bucket(), key.texts(), measures, -1)?;
         }
         written += rollup::apply(&difference, &[level])?;
     }
-    let empty = rollup::list(llm_analytics_core::measure::all(), " AND ", |m| format!("r.{m} = 0"));
-    let clean = format!(
-        "DELETE FROM llm.rollup r USING llm._org o WHERE o.org = r.org AND r.bucket >= $1 AND r.bucket < $2
-             AND ($3::text IS NULL OR o.organization_id = $3) AND {empty}"
-    );
-    Spi::run_with_args(&clean, &arguments[..3])?;
+    let clean = "DELETE FROM llm.rollup r USING llm._org o WHERE o.org = r.org AND r.bucket >= $1 AND r.bucket < $2
+                     AND ($3::text IS NULL OR o.organization_id = $3) AND r.measures::text = '{}'";
+    Spi::run_with_args(clean, &[instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into()])?;
     Ok(written)
 }
 
@@ -300,27 +204,4 @@ pub fn instant(at: Micros) -> Result<TimestampWithTimeZone> {
         at => TimestampWithTimeZone::try_from(at)
             .map_err(|_| Error::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp out of range").hint("Use 'infinity'.")),
     }
-}
-
-/// The rows of a level in the shape of `llm._pending`: $1 from, $2 to, $3 organization or all, $4 sources or all. Organization by
-/// organization, so that each reads its own index range whatever the planner knows.
-fn level_rows(level: Level) -> String {
-    format!(
-        "SELECT {}
-         FROM llm._org o
-         CROSS JOIN LATERAL (SELECT * FROM {} r WHERE r.org = o.org AND r.bucket >= $1 AND r.bucket < $2 OFFSET 0) r
-         JOIN llm.series s ON s.id = r.series
-         WHERE ($3::text IS NULL OR o.organization_id = $3) AND ($4::int[] IS NULL OR s.source = ANY ($4))",
-        pending::columns("r.bucket", "s.source", "0::smallint", "o.organization_id", "s.", "r."),
-        level.table(),
-    )
-}
-
-/// Pending rows of both kinds that are shown or kept, each with its place.
-fn pending_rows() -> String {
-    format!(
-        "SELECT {}, p.ctid FROM llm._pending p
-         WHERE p.kind IN (0, 1) AND p.bucket >= $1 AND p.bucket < $2 AND ($3::text IS NULL OR p.organization_id = $3) AND p.source = ANY ($4)",
-        pending::columns("p.bucket", "p.source", "p.kind", "p.organization_id", "p.", "p."),
-    )
 }

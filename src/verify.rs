@@ -1,113 +1,137 @@
-//! Verify: rollups and pending rows against the logs, in one snapshot, as one statement.
+//! Verify: rollups and pending rows against the logs, in one snapshot, piece by piece.
 
-use crate::rollup::{dimensions, list, measures};
+use crate::compare::{Finals, Sides, coarse};
+use crate::error::{Error, Result};
+use crate::query::{self, See};
+use crate::rebuild::{self, Range};
+use llm_analytics_core::bucket::Micros;
+use llm_analytics_core::delta::{Deltas, Key, Kind, Measures};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::{DETAIL, KEPT, Level};
-use llm_analytics_core::measure;
-use std::sync::OnceLock;
+use llm_analytics_core::level::{DETAIL, Grain, Level};
+use llm_analytics_core::measure::{AMOUNTS, COUNTS};
+use pgrx::prelude::*;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
 
-/// The SQL: $1 from, $2 to, $3 organization or all. Each row is a difference: source, organization_id, bucket, level, series, measure,
-/// expected, actual.
-pub fn differences() -> &'static str {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    STATEMENT.get_or_init(|| {
-        let key = format!("source, bucket, organization_id, {}", dimensions(""));
-        let series = list(Dimension::ALL, ", ", |d| format!("'{0}', nullif(c.{0}, '')", d.column()));
-        let both = list(measure::all(), ", ", |m| {
-            format!("sum({m}) FILTER (WHERE expected) AS e_{m}, sum({m}) FILTER (WHERE NOT expected) AS a_{m}")
-        });
-        let values = list(measure::all(), ", ", |m| format!("('{m}', coalesce(c.e_{m}, 0)::numeric, coalesce(c.a_{m}, 0)::numeric)"));
-        let differ = list(measure::all(), " OR ", |m| {
-            format!("sum({m}) FILTER (WHERE expected) IS DISTINCT FROM sum({m}) FILTER (WHERE NOT expected)")
-        });
-        format!(
-            "WITH {compared}, sides AS ({sides}), compared AS (
-                 SELECT level, {key}, {both} FROM sides GROUP BY level, {key} HAVING {differ}
-             )
-             SELECT quote_ident(src.relation_schema) || '.' || quote_ident(src.relation_name), c.organization_id, c.bucket, c.level,
-                    jsonb_strip_nulls(jsonb_build_object({series})), v.measure, v.expected::text, v.actual::text
-             FROM compared c
-             LEFT JOIN llm.source src ON src.id = c.source
-             CROSS JOIN LATERAL (VALUES {values}) v (measure, expected, actual)
-             WHERE v.expected <> v.actual
-             ORDER BY 3, 2, 4, 5, 6",
-            compared = compared(),
-            sides = sides(),
-        )
-    })
+/// One measure of one series and bucket that is not what it should be.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    pub bucket: Micros,
+    pub organization: String,
+    pub level: &'static str,
+    /// Texts of the dimensions, '' where there is none.
+    dimensions: Vec<String>,
+    pub measure: &'static str,
+    /// None for levels that are derived from detail.
+    pub source: Option<String>,
+    pub expected: String,
+    pub actual: String,
 }
 
-/// CTEs of what is compared: only attached sources, only what is complete, nothing that is sealed.
-fn compared() -> String {
-    let columns = |alias: &str| {
-        format!(
-            "{alias}.source, {alias}.bucket, {alias}.organization_id, {}, {}",
-            dimensions(&format!("{alias}.")),
-            measures(&format!("{alias}."))
-        )
-    };
-    let counted = |alias: &str| {
-        format!(
-            "{alias}.bucket >= a.complete_from AND {alias}.bucket >= $1 AND {alias}.bucket < $2 AND ($3::text IS NULL OR {alias}.organization_id = $3)
-             AND NOT EXISTS (SELECT FROM llm._seal x WHERE x.source = {alias}.source AND {alias}.bucket >= x.\"from\" AND {alias}.bucket < x.\"to\"
-                 AND (x.organization_id IS NULL OR x.organization_id = {alias}.organization_id))"
-        )
-    };
-    format!(
-        "attached AS MATERIALIZED (
-             SELECT s.id, s.complete_from FROM llm.source s WHERE s.state = 'attached'
-         ), pend AS MATERIALIZED (
-             SELECT p.kind, {p} FROM llm._pending p JOIN attached a ON a.id = p.source WHERE p.kind IN (0, 1) AND {p_counted}
-         ), log AS MATERIALIZED (
-             SELECT {l} FROM attached a CROSS JOIN LATERAL llm._read_log(a.id, NULL, greatest($1, a.complete_from), $2, $3) l
-             WHERE l.kind = 0 AND {l_counted}
-         ), detail AS MATERIALIZED (
-             SELECT {d} FROM ({detail}) d JOIN attached a ON a.id = d.source WHERE {d_counted}
-         ), kept AS MATERIALIZED (
-             SELECT {d} FROM ({kept}) d JOIN attached a ON a.id = d.source WHERE {d_counted}
-         )",
-        p = columns("p"),
-        p_counted = counted("p"),
-        l = columns("l"),
-        l_counted = counted("l"),
-        d = columns("d"),
-        d_counted = counted("d"),
-        detail = level_rows(DETAIL),
-        kept = level_rows(KEPT),
-    )
-}
-
-/// What is expected and what there is, level by level: pending rows of detail count as what there is, pending kept ones as expected.
-fn sides() -> String {
-    let key = format!("source, bucket, organization_id, {}", dimensions(""));
-    let mut sides = format!(
-        "SELECT 'detail' AS level, true AS expected, {key}, {m} FROM log
-         UNION ALL SELECT 'detail', true, {key}, {m} FROM kept
-         UNION ALL SELECT 'detail', true, {key}, {m} FROM pend WHERE kind = 1
-         UNION ALL SELECT 'detail', false, {key}, {m} FROM detail
-         UNION ALL SELECT 'detail', false, {key}, {m} FROM pend WHERE kind = 0",
-        m = measures(""),
-    );
-    for level in Level::COARSE {
-        let shown = list(Dimension::ALL, ", ", |d| if level.keeps(d) { format!("x.{}", d.column()) } else { "''".into() });
-        for (expected, from, columns) in [(true, DETAIL, shown), (false, level, dimensions("x."))] {
-            sides.push_str(&format!(
-                " UNION ALL SELECT '{}', {expected}, NULL::int, x.bucket, x.organization_id, {columns}, {} FROM ({}) x
-                  WHERE x.bucket >= $1 AND x.bucket < $2 AND ($3::text IS NULL OR x.organization_id = $3)",
-                level.name,
-                measures("x."),
-                level_rows(from),
-            ));
-        }
+impl Difference {
+    /// The dimensions that the series has.
+    pub fn series(&self) -> Value {
+        let named = Dimension::ALL.into_iter().zip(&self.dimensions).filter(|(_, text)| !text.is_empty());
+        Value::Object(named.map(|(dimension, text)| (dimension.column().to_string(), text.as_str().into())).collect::<Map<_, _>>())
     }
-    sides
 }
 
-fn level_rows(level: Level) -> String {
-    format!(
-        "SELECT s.source, r.bucket, o.organization_id, {}, {} FROM {} r JOIN llm.series s ON s.id = r.series JOIN llm._org o ON o.org = r.org",
-        dimensions("s."),
-        measures("r."),
-        level.table(),
-    )
+/// Rollup rows, about, that are compared at once: bounds the memory.
+const ROLLUP_ROWS: i64 = 500_000;
+/// Log rows, about, that are compared at once.
+const LOG_ROWS: i64 = 200_000;
+
+/// Compares a range under the active snapshot; the differences in order.
+pub fn differences(range: &Range) -> Result<Vec<Difference>> {
+    let sources = rebuild::attached(None, See::Active)?;
+    let finals = Finals::sealed_or_incomplete()?;
+    let mut found = Vec::new();
+    let days = days()?;
+    let mut to = range.to;
+    while to > range.from {
+        let from = begin(range, to, &days, &sources)?;
+        let piece = Range { from, to, organization: range.organization.clone(), source: None };
+        let Sides { should, mut stands, waiting, .. } = Sides::read(&piece, &sources, &finals)?;
+        for (key, measures) in waiting.iter().filter(|(key, _)| key.kind() == Kind::Detail as i16) {
+            stands.add_sum(key.source(), Kind::Detail, key.bucket(), key.texts(), measures, 1)?;
+        }
+        compare(&DETAIL, &should, &stands, &mut found)?;
+        to = from;
+    }
+    let mut to = range.to;
+    while to > range.from {
+        let from = begin(range, to, &days, &[])?;
+        let piece = Range { from, to, organization: range.organization.clone(), source: None };
+        for level in Level::COARSE {
+            let (should, stands) = coarse(&level, &piece)?;
+            compare(&level, &should, &stands, &mut found)?;
+        }
+        to = from;
+    }
+    found.sort_unstable();
+    // A day in which two pieces meet is compared with both.
+    found.dedup();
+    Ok(found)
+}
+
+/// Days of UTC that rollups have rows of, and how many.
+fn days() -> Result<BTreeMap<Micros, i64>> {
+    let mut days: BTreeMap<Micros, i64> = BTreeMap::new();
+    query::each("SELECT r.bucket, count(*) FROM llm.rollup r GROUP BY r.bucket", &[], See::Active, |row| {
+        if let (Some(bucket), Some(rows)) = (row.get::<TimestampWithTimeZone>(1), row.get::<i64>(2)) {
+            *days.entry(Grain::Day.start(pg_sys::TimestampTz::from(bucket))).or_default() += rows;
+        }
+        Ok(())
+    })?;
+    Ok(days)
+}
+
+/// Where a piece that ends at `to` begins; with `sources`, their logs are read too.
+fn begin(range: &Range, to: Micros, days: &BTreeMap<Micros, i64>, sources: &[i32]) -> Result<Micros> {
+    let mut rows = 0;
+    let full = days.range(..to).rev().find(|(_, of_day)| {
+        rows += **of_day;
+        rows >= ROLLUP_ROWS
+    });
+    let mut from = full.map_or(range.from, |(day, _)| range.from.max(*day));
+    for source in sources {
+        from = from.max(rebuild::begin_of_piece(*source, to, LOG_ROWS)?);
+    }
+    Ok(from)
+}
+
+/// Adds what differs.
+fn compare(level: &Level, should: &Deltas, stands: &Deltas, found: &mut Vec<Difference>) -> Result<()> {
+    let nothing = Measures::default();
+    let missing = stands.iter().filter(|(key, _)| should.get(*key).is_none()).map(|(key, actual)| (key, &nothing, actual));
+    let all = should.iter().map(|(key, expected)| (key, expected, stands.get(key).unwrap_or(&nothing))).chain(missing);
+    let mut names = HashMap::new();
+    for (key, expected, actual) in all.filter(|(_, expected, actual)| expected != actual) {
+        if level == &DETAIL && !names.contains_key(&key.source()) {
+            let sql = "SELECT quote_ident(s.relation_schema) || '.' || quote_ident(s.relation_name) FROM llm.source s WHERE s.id = $1";
+            names.insert(key.source(), query::one::<String>(sql, &[key.source().into()], See::Active)?);
+        }
+        let source = names.get(&key.source()).cloned().flatten();
+        let counts = COUNTS.iter().zip(expected.counts.iter().zip(&actual.counts));
+        found
+            .extend(counts.filter(|(_, (a, b))| a != b).map(|(name, (a, b))| one(level, key, &source, name, a.to_string(), b.to_string())));
+        let amounts = AMOUNTS.iter().zip(expected.amounts.iter().zip(&actual.amounts));
+        found.extend(
+            amounts.filter(|(_, (a, b))| a != b).map(|(name, (a, b))| one(level, key, &source, name, a.to_string(), b.to_string())),
+        );
+    }
+    Ok(())
+}
+
+fn one(level: &Level, key: Key<'_>, source: &Option<String>, measure: &'static str, expected: String, actual: String) -> Difference {
+    Difference {
+        bucket: key.bucket(),
+        organization: key.organization().to_string(),
+        level: level.name,
+        dimensions: key.texts().skip(1).map(String::from).collect(),
+        measure,
+        source: source.clone(),
+        expected,
+        actual,
+    }
 }

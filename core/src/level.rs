@@ -1,44 +1,88 @@
-//! The levels of the rollup: which dimensions each keeps, and which one answers a question most cheaply.
+//! The levels of the rollup: which dimensions each keeps at which grain, and which ones answer a question most cheaply.
 
+use crate::bucket::{MICROS_PER_DAY, Micros};
 use crate::dimension::Dimension::{self, ApiKey, Mapping, Mode, Project, Provider, User};
 
-/// One level: a set of dimensions that its series keep. Adding a level is one entry in [`Level::READ`] (and a partition in the
+/// How much time a row of a level holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grain {
+    /// A bucket: of these a local day of any zone is put together.
+    Bucket,
+    /// A day of UTC: most of a local day; buckets make up for its ends.
+    Day,
+}
+
+impl Grain {
+    /// The start of the row that holds a bucket.
+    pub fn start(self, bucket: Micros) -> Micros {
+        match self {
+            Grain::Bucket => bucket,
+            Grain::Day => bucket - bucket.rem_euclid(MICROS_PER_DAY),
+        }
+    }
+}
+
+/// One level: a set of dimensions that its series keep, and a grain. Adding a level is one entry in [`Level::EVERY`] (and a partition in the
 /// install script); fold, rebuild, verify and the readers follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Level {
-    /// The number in `llm.rollup.level` and `llm.series.level`.
+    /// The number in `llm.rollup.level`.
     pub id: i16,
     pub name: &'static str,
+    pub series: &'static Series,
+    pub grain: Grain,
+}
+
+/// A set of dimensions by which series are interned.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Series {
+    /// The number in `llm.series.level`.
+    pub id: i16,
     pub dimensions: &'static [Dimension],
     /// Whether series are kept apart by source.
     pub by_source: bool,
 }
 
-const ALL: &[Dimension] = &Dimension::ALL;
-
-pub const DETAIL: Level = Level { id: 0, name: "detail", dimensions: ALL, by_source: true };
-/// What was deleted in keep mode; read by verify and rebuild only.
-pub const KEPT: Level = Level { id: 5, name: "kept", dimensions: ALL, by_source: true };
-pub const PROJECT_MODEL: Level = Level { id: 1, name: "project_model", dimensions: &[Project, Mapping, Provider, Mode], by_source: false };
-pub const MODEL: Level = Level { id: 2, name: "model", dimensions: &[Mapping, Provider, Mode], by_source: false };
-pub const KEY: Level = Level { id: 3, name: "key", dimensions: &[Project, ApiKey, User, Mode], by_source: false };
-pub const PROJECT: Level = Level { id: 4, name: "project", dimensions: &[Project, Mode], by_source: false };
-
-impl Level {
-    /// The levels that answer questions, the cheapest first.
-    pub const READ: [Level; 5] = [PROJECT, MODEL, KEY, PROJECT_MODEL, DETAIL];
-    /// The levels that are derived from detail.
-    pub const COARSE: [Level; 4] = [PROJECT, MODEL, KEY, PROJECT_MODEL];
-    /// All levels.
-    pub const EVERY: [Level; 6] = [DETAIL, PROJECT_MODEL, MODEL, KEY, PROJECT, KEPT];
-
-    /// The cheapest level that keeps every dimension of `needed`.
-    pub fn cheapest(needed: &[Dimension]) -> Level {
-        Level::READ.into_iter().find(|level| needed.iter().all(|d| level.dimensions.contains(d))).unwrap_or(DETAIL)
-    }
-
+impl Series {
     pub fn keeps(&self, dimension: Dimension) -> bool {
         self.dimensions.contains(&dimension)
+    }
+}
+
+static BY_ALL: Series = Series { id: 0, dimensions: &Dimension::ALL, by_source: true };
+static BY_PROJECT_MODEL: Series = Series { id: 1, dimensions: &[Project, Mapping, Provider, Mode], by_source: false };
+static BY_MODEL: Series = Series { id: 2, dimensions: &[Mapping, Provider, Mode], by_source: false };
+static BY_KEY: Series = Series { id: 3, dimensions: &[Project, ApiKey, User, Mode], by_source: false };
+static BY_PROJECT: Series = Series { id: 4, dimensions: &[Project, Mode], by_source: false };
+static KEPT_SERIES: Series = Series { id: 5, dimensions: &Dimension::ALL, by_source: true };
+
+pub const DETAIL: Level = Level { id: 0, name: "detail", series: &BY_ALL, grain: Grain::Bucket };
+/// What was deleted in keep mode; read by verify and rebuild only.
+pub const KEPT: Level = Level { id: 5, name: "kept", series: &KEPT_SERIES, grain: Grain::Bucket };
+pub const PROJECT_MODEL: Level = Level { id: 1, name: "project_model", series: &BY_PROJECT_MODEL, grain: Grain::Bucket };
+pub const MODEL: Level = Level { id: 2, name: "model", series: &BY_MODEL, grain: Grain::Bucket };
+pub const KEY: Level = Level { id: 3, name: "key", series: &BY_KEY, grain: Grain::Bucket };
+pub const PROJECT: Level = Level { id: 4, name: "project", series: &BY_PROJECT, grain: Grain::Bucket };
+pub const DETAIL_DAY: Level = Level { id: 10, name: "detail_day", series: &BY_ALL, grain: Grain::Day };
+pub const PROJECT_MODEL_DAY: Level = Level { id: 11, name: "project_model_day", series: &BY_PROJECT_MODEL, grain: Grain::Day };
+pub const MODEL_DAY: Level = Level { id: 12, name: "model_day", series: &BY_MODEL, grain: Grain::Day };
+pub const KEY_DAY: Level = Level { id: 13, name: "key_day", series: &BY_KEY, grain: Grain::Day };
+pub const PROJECT_DAY: Level = Level { id: 14, name: "project_day", series: &BY_PROJECT, grain: Grain::Day };
+
+impl Level {
+    /// The levels that answer questions, of each grain the cheapest first.
+    const READ: [Level; 10] = [PROJECT, MODEL, KEY, PROJECT_MODEL, DETAIL, PROJECT_DAY, MODEL_DAY, KEY_DAY, PROJECT_MODEL_DAY, DETAIL_DAY];
+    /// The levels that are derived from detail.
+    pub const COARSE: [Level; 9] = [PROJECT, MODEL, KEY, PROJECT_MODEL, PROJECT_DAY, MODEL_DAY, KEY_DAY, PROJECT_MODEL_DAY, DETAIL_DAY];
+    /// All levels; those of the same series side by side.
+    pub const EVERY: [Level; 11] =
+        [DETAIL, DETAIL_DAY, PROJECT_MODEL, PROJECT_MODEL_DAY, MODEL, MODEL_DAY, KEY, KEY_DAY, PROJECT, PROJECT_DAY, KEPT];
+
+    /// The cheapest level of a grain that keeps every dimension of `needed`.
+    pub fn cheapest(needed: &[Dimension], grain: Grain) -> Level {
+        let keeps_all = |level: &Level| level.grain == grain && needed.iter().all(|dimension| level.series.keeps(*dimension));
+        // The detail levels keep all.
+        Level::READ.into_iter().find(keeps_all).unwrap_or(DETAIL)
     }
 
     /// The partition of `llm.rollup` that holds it.
@@ -53,19 +97,29 @@ mod tests {
 
     #[test]
     fn questions_go_to_the_cheapest_level_that_is_exact() {
-        for (needed, level) in [
-            (&[][..], PROJECT),
-            (&[Project], PROJECT),
-            (&[Mode], PROJECT),
-            (&[Mapping], MODEL),
-            (&[Provider, Mapping], MODEL),
-            (&[ApiKey], KEY),
-            (&[User, ApiKey, Project], KEY),
-            (&[Project, Mapping], PROJECT_MODEL),
-            (&[ApiKey, Mapping], DETAIL),
-            (&[Dimension::Application], DETAIL),
+        for (needed, bucket, day) in [
+            (&[][..], PROJECT, PROJECT_DAY),
+            (&[Project], PROJECT, PROJECT_DAY),
+            (&[Mode], PROJECT, PROJECT_DAY),
+            (&[Mapping], MODEL, MODEL_DAY),
+            (&[Provider, Mapping], MODEL, MODEL_DAY),
+            (&[ApiKey], KEY, KEY_DAY),
+            (&[User, ApiKey, Project], KEY, KEY_DAY),
+            (&[Project, Mapping], PROJECT_MODEL, PROJECT_MODEL_DAY),
+            (&[ApiKey, Mapping], DETAIL, DETAIL_DAY),
+            (&[Dimension::Application], DETAIL, DETAIL_DAY),
         ] {
-            assert_eq!(Level::cheapest(needed), level, "{needed:?}");
+            assert_eq!((Level::cheapest(needed, Grain::Bucket), Level::cheapest(needed, Grain::Day)), (bucket, day), "{needed:?}");
         }
+    }
+
+    #[test]
+    fn levels_of_the_same_series_lie_side_by_side() {
+        let mut seen: Vec<i16> = Level::EVERY.iter().map(|level| level.series.id).collect();
+        seen.dedup();
+        let mut once = seen.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(seen.len(), once.len());
     }
 }

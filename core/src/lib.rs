@@ -9,5 +9,7 @@ pub mod field;
 pub mod level;
 pub mod measure;
 pub mod money;
+pub mod packed;
 pub mod request;
+pub mod window;
 pub mod zone;

@@ -71,6 +71,23 @@ impl Money {
         if value.is_finite() { Money::parse(&format!("{value}")) } else { None }
     }
 
+    /// The two limbs.
+    pub fn limbs(self) -> (i128, i128) {
+        (self.high, self.low)
+    }
+
+    /// From limbs; None where they are more than a sum can be.
+    pub fn from_limbs(high: i128, low: i128) -> Option<Money> {
+        let mut money = Money { high, low };
+        if low != 0 {
+            if low.unsigned_abs() >= SCALE.unsigned_abs() || high == i128::MIN || high == i128::MAX {
+                return None;
+            }
+            money.normalize();
+        }
+        Some(money)
+    }
+
     pub fn is_zero(&self) -> bool {
         self.high == 0 && self.low == 0
     }
@@ -79,7 +96,10 @@ impl Money {
     #[must_use]
     pub fn checked_add(self, other: Money) -> Option<Money> {
         let mut sum = Money { high: self.high.checked_add(other.high)?, low: self.low + other.low };
-        sum.normalize();
+        // Nearly all amounts have no second limb, and a division of 128 bits is slow.
+        if sum.low != 0 {
+            sum.normalize();
+        }
         Some(sum)
     }
 

@@ -3,7 +3,7 @@
 use crate::access;
 use crate::api::answer::{Activity, date, json};
 use crate::api::arguments::{Days, bounded, group_by, required};
-use crate::breakdown::{Breakdown, Day, Entry, Kind, total};
+use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
 use crate::read::{self, Asked, Filter, Owner, Totals};
@@ -11,7 +11,6 @@ use llm_analytics_core::request::GroupBy;
 use pgrx::datum::{AnyNumeric, Date};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use std::collections::HashSet;
 
 /// The arguments both functions share, as they come.
 struct Arguments {
@@ -55,10 +54,13 @@ fn answer(arguments: Arguments) -> Result<Answer> {
         owner,
     };
     let dimensions = group_by.dimensions();
-    let cells = read::cells(&Asked { organization: &bounded(&org), starts: &asked.starts()?, filter: &filter, dimensions })?;
-    let found = Breakdown::new(&directories, &cells, dimensions, group_by)?;
+    let groups = read::groups(&Asked { organization: &bounded(&org), starts: &asked.starts()?, filter: &filter, dimensions })?;
+    let mut found = Breakdown::new(&directories, &groups, dimensions, group_by)?;
+    if let Some(top) = arguments.top.and_then(|top| usize::try_from(top).ok()) {
+        found.keep(top)?;
+    }
     let (breakdown, days) = (found.entries()?, found.days(&asked.range)?);
-    Ok(Answer { group_by, summary: total(&cells)?, breakdown, days, asked })
+    Ok(Answer { group_by, summary: total(&groups)?, breakdown, days, asked })
 }
 
 #[pg_extern(sql = false)]
@@ -73,14 +75,7 @@ fn llm_analytics_activity(
     user_id: Option<String>,
     top: Option<i32>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let mut answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top })?;
-    if let Some(top) = top.and_then(|top| usize::try_from(top).ok()) {
-        let kept: HashSet<Option<String>> = answer.breakdown.iter().take(top).map(|entry| entry.key.clone()).collect();
-        answer.breakdown = fold_rest(answer.breakdown, &kept)?;
-        for day in &mut answer.days {
-            day.entries = fold_rest(std::mem::take(&mut day.entries), &kept)?;
-        }
-    }
+    let answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top })?;
     let asked = &answer.asked;
     Ok(Some(json(&Activity {
         group_by: answer.group_by.name(),
@@ -92,19 +87,6 @@ fn llm_analytics_activity(
         breakdown: answer.breakdown,
         activity: answer.days,
     })?))
-}
-
-/// The entries that are kept, and one that stands for the rest.
-fn fold_rest(entries: Vec<Entry>, kept: &HashSet<Option<String>>) -> Result<Vec<Entry>> {
-    let (mut named, rest): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| kept.contains(&entry.key));
-    if !rest.is_empty() {
-        let mut totals = Totals::default();
-        for entry in &rest {
-            totals.add(&entry.totals)?;
-        }
-        named.push(Entry { key: None, label: "Other".into(), kind: Kind::Other, totals });
-    }
-    Ok(named)
 }
 
 type Cell = (
@@ -162,15 +144,16 @@ fn llm_activity(
         if day.entries.is_empty() {
             cells.push(cell(date, None, None, &Totals::default())?);
         }
-        for entry in day.entries {
-            cells.push(cell(date, entry.key, Some(entry.label), &entry.totals)?);
+        for (at, totals) in &day.entries {
+            let name = &day.names[*at];
+            cells.push(cell(date, name.key.clone(), Some(name.label.clone()), totals)?);
         }
     }
     Ok(TableIterator::new(cells))
 }
 
 fn cell(date: Date, key: Option<String>, label: Option<String>, totals: &Totals) -> Result<Cell> {
-    let cost = crate::rollup::numeric(totals.cost)?;
+    let cost = crate::measures::numeric(totals.cost)?;
     Ok((
         date,
         key,

@@ -1,6 +1,6 @@
 //! Answers as JSON: keys in the order of the design, numbers exact.
 
-use crate::breakdown::{Day, Entry, Kind};
+use crate::breakdown::{Day, Entry, Kind, Name};
 use crate::error::{Error, Result};
 use crate::read::Totals;
 use chrono::NaiveDate;
@@ -37,7 +37,7 @@ pub fn measures<M: SerializeMap>(map: &mut M, totals: &Totals) -> std::result::R
     map.serialize_entry("cacheRate", &Exact(totals.cache_rate()))
 }
 
-fn head<M: SerializeMap>(map: &mut M, entry: &Entry) -> std::result::Result<(), M::Error> {
+fn head<M: SerializeMap>(map: &mut M, entry: &Name) -> std::result::Result<(), M::Error> {
     map.serialize_entry("key", &entry.key)?;
     map.serialize_entry("label", &entry.label)?;
     match entry.kind {
@@ -58,22 +58,22 @@ impl Serialize for Totals {
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        head(&mut map, self)?;
+        head(&mut map, &self.name)?;
         measures(&mut map, &self.totals)?;
         map.end()
     }
 }
 
 /// An entry of one day.
-struct Slim<'a>(&'a Entry);
+struct Slim<'a>(&'a Name, &'a Totals);
 
 impl Serialize for Slim<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         head(&mut map, self.0)?;
-        map.serialize_entry("cost", &exact(self.0.totals.cost))?;
-        map.serialize_entry("requestCount", &self.0.totals.requests)?;
-        map.serialize_entry("totalTokens", &self.0.totals.total_tokens)?;
+        map.serialize_entry("cost", &exact(self.1.cost))?;
+        map.serialize_entry("requestCount", &self.1.requests)?;
+        map.serialize_entry("totalTokens", &self.1.total_tokens)?;
         map.end()
     }
 }
@@ -83,7 +83,7 @@ impl Serialize for Day {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("date", &date(self.date))?;
         measures(&mut map, &self.totals)?;
-        map.serialize_entry("breakdown", &self.entries.iter().map(Slim).collect::<Vec<_>>())?;
+        map.serialize_entry("breakdown", &self.entries.iter().map(|(at, totals)| Slim(&self.names[*at], totals)).collect::<Vec<_>>())?;
         map.end()
     }
 }

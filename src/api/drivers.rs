@@ -7,7 +7,7 @@ use crate::breakdown::{Breakdown, Entry, Kind, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
 use crate::query::{self, See};
-use crate::read::{self, Asked, Cell, Filter, Totals};
+use crate::read::{self, Asked, Filter, Group, Totals};
 use crate::zone::{Zone, date_argument};
 use chrono::Days as Span;
 use llm_analytics_core::delta::Overflow;
@@ -90,8 +90,8 @@ fn compared(range: &DateRange, from: Option<Date>, to: Option<Date>) -> Result<D
 
 /// The sums of both ranges at one level, each read by itself: they may overlap, or lie far apart.
 struct Pair {
-    before: Vec<Cell>,
-    after: Vec<Cell>,
+    before: Vec<Group>,
+    after: Vec<Group>,
 }
 
 struct Question<'a> {
@@ -112,15 +112,15 @@ struct Sides {
 impl Question<'_> {
     fn read(&self, dimensions: &[Dimension]) -> Result<Pair> {
         let filter = Filter::default();
-        let cells = |starts| read::cells(&Asked { organization: &self.organization, starts, filter: &filter, dimensions });
-        Ok(Pair { before: cells(&self.before)?, after: cells(&self.after)? })
+        let groups = |starts| read::groups(&Asked { organization: &self.organization, starts, filter: &filter, dimensions });
+        Ok(Pair { before: groups(&self.before)?, after: groups(&self.after)? })
     }
 
     fn drivers(&self, pair: &Pair, dimensions: &[Dimension], group_by: GroupBy, total: Money) -> Result<Vec<Driver>> {
         let mut sides: HashMap<Option<String>, Sides> = HashMap::new();
-        for (cells, is_after) in [(&pair.before, false), (&pair.after, true)] {
-            for entry in Breakdown::new(self.directories, cells, dimensions, group_by)?.entries()? {
-                let known = sides.entry(entry.key.clone()).or_default();
+        for (groups, is_after) in [(&pair.before, false), (&pair.after, true)] {
+            for entry in Breakdown::new(self.directories, groups, dimensions, group_by)?.entries()? {
+                let known = sides.entry(entry.name.key.clone()).or_default();
                 if is_after {
                     known.after = entry.totals.clone();
                 } else {
@@ -135,7 +135,7 @@ impl Question<'_> {
             ranked.push((change, side));
         }
         let size = |change: Money| if change < Money::ZERO { -change } else { change };
-        let name = |side: &Sides| side.entry.as_ref().map(|entry| (entry.label.clone(), entry.key.clone()));
+        let name = |side: &Sides| side.entry.as_ref().map(|entry| entry.name.clone());
         ranked.sort_by(|(a, left), (b, right)| size(*b).cmp(&size(*a)).then_with(|| name(left).cmp(&name(right))));
         let parts = parts(&ranked, total)?;
         ranked.into_iter().zip(parts).map(|((change, side), (volume, share))| driver(change, side, volume, share)).collect()
@@ -149,9 +149,9 @@ fn minus(a: Money, b: Money) -> Result<Money> {
 fn driver(change: Money, side: Sides, volume: Money, share: Option<String>) -> Result<Driver> {
     let entry = side.entry.ok_or_else(|| Error::internal("a driver without a name"))?;
     Ok(Driver {
-        key: entry.key,
-        label: entry.label,
-        kind: (entry.kind == Kind::Unattributed).then_some("unattributed"),
+        key: entry.name.key,
+        label: entry.name.label,
+        kind: (entry.name.kind == Kind::Unattributed).then_some("unattributed"),
         cost_before: exact(side.before.cost),
         cost_after: exact(side.after.cost),
         change: exact(change),

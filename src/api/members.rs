@@ -6,7 +6,7 @@ use crate::api::arguments::{Days, ModelView, bounded, required};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::Result;
-use crate::read::{self, Asked, Cell, Filter, Owner, Totals};
+use crate::read::{self, Asked, Filter, Owner, Totals};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::request::GroupBy;
 use pgrx::datum::{AnyNumeric, Date};
@@ -83,10 +83,10 @@ fn table(org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<S
     access::require_organization(&directories, &org)?;
     let starts = Days::ends(&days.zone, &days.range)?;
     let dimensions = GroupBy::User.dimensions();
-    let cells = read::cells(&Asked { organization: &bounded(&org), starts: &starts, filter: &Filter::default(), dimensions })?;
-    let entries = Breakdown::new(&directories, &cells, dimensions, GroupBy::User)?.entries()?;
+    let groups = read::groups(&Asked { organization: &bounded(&org), starts: &starts, filter: &Filter::default(), dimensions })?;
+    let entries = Breakdown::new(&directories, &groups, dimensions, GroupBy::User)?.entries()?;
     let roles: HashMap<String, String> = directories.members(&org)?.into_iter().collect();
-    let mut sums: HashMap<Option<String>, Totals> = entries.into_iter().map(|entry| (entry.key, entry.totals)).collect();
+    let mut sums: HashMap<Option<String>, Totals> = entries.into_iter().map(|entry| (entry.name.key, entry.totals)).collect();
     let ids: BTreeSet<String> = roles.keys().cloned().chain(sums.keys().flatten().cloned()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
     let mut members: Vec<Member> = people(&directories, &org, &roles, &ids)?
@@ -105,7 +105,7 @@ fn table(org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<S
         to: date(days.range.to),
         timezone: days.zone.name,
         incomplete_before: None,
-        summary: total(&cells)?,
+        summary: total(&groups)?,
         members,
     };
     Ok((days, table))
@@ -159,7 +159,7 @@ fn llm_members(
             person.email,
             person.role,
             person.api_key_count,
-            crate::rollup::numeric(totals.cost)?,
+            crate::measures::numeric(totals.cost)?,
             totals.requests,
             totals.input_tokens,
             totals.output_tokens,
@@ -200,12 +200,12 @@ const TOP: usize = 5;
 
 fn page(directories: &Directories, org: &str, member: Person, filter: &Filter, days: &Days, view: ModelView) -> Result<String> {
     const DIMENSIONS: &[Dimension] = &[Dimension::Mapping, Dimension::Provider, Dimension::Application];
-    let cells: Vec<Cell> = read::cells(&Asked { organization: &bounded(org), starts: &days.starts()?, filter, dimensions: DIMENSIONS })?;
-    let by = |group_by| Breakdown::new(directories, &cells, DIMENSIONS, group_by);
+    let groups = read::groups(&Asked { organization: &bounded(org), starts: &days.starts()?, filter, dimensions: DIMENSIONS })?;
+    let by = |group_by| Breakdown::new(directories, &groups, DIMENSIONS, group_by);
     let models = by(view.group_by)?;
     let mut providers = by(GroupBy::Provider)?.entries()?;
     let mut applications = by(GroupBy::Application)?.entries()?;
-    let first = |entries: &[Entry]| entries.first().map(|entry| entry.label.clone());
+    let first = |entries: &[Entry]| entries.first().map(|entry| entry.name.label.clone());
     let most_used =
         MostUsed { model: first(&by(GroupBy::Model)?.entries()?), provider: first(&providers), application: first(&applications) };
     providers.truncate(TOP);
@@ -216,7 +216,7 @@ fn page(directories: &Directories, org: &str, member: Person, filter: &Filter, d
         to: date(days.range.to),
         timezone: days.zone.name,
         incomplete_before: read::incomplete_before(&days.zone, days.today)?.map(date),
-        summary: total(&cells)?,
+        summary: total(&groups)?,
         most_used,
         cost_by_model: models.entries()?,
         top_providers: providers,

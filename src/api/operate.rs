@@ -2,9 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::guc::FOLD_BATCH_ROWS;
-use crate::query::{self, See};
 use crate::rebuild::{self, Loss, Range};
-use crate::rights::{self, Setting, Snapshot};
+use crate::rights::{self, Snapshot};
 use crate::{backfill, fold, verify};
 use llm_analytics_core::bucket;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -74,17 +73,6 @@ fn llm_rebuild(
     Ok(rebuild::range(&range(from, to, organization)?, loss)?)
 }
 
-type Difference = (
-    name!(source, Option<String>),
-    name!(organization_id, Option<String>),
-    name!(bucket, Option<TimestampWithTimeZone>),
-    name!(level, Option<String>),
-    name!(series, Option<pgrx::JsonB>),
-    name!(measure, Option<String>),
-    name!(expected, Option<AnyNumeric>),
-    name!(actual, Option<AnyNumeric>),
-);
-
 #[pg_extern(sql = false)]
 fn llm_verify(
     from: Option<TimestampWithTimeZone>,
@@ -114,14 +102,24 @@ fn llm_verify(
     rebuild::lock_tables(None, None)?;
     // Under REPEATABLE READ the transaction's own.
     let _snapshot = Snapshot::of_statement();
-    let arguments = [rebuild::instant(range.from)?.into(), rebuild::instant(range.to)?.into(), range.organization.into()];
-    // The planner cannot know how many rows the log has; a nested loop over two CTEs would be quadratic.
-    let _plan = Setting::local(c"enable_nestloop", c"off");
-    let mut rows: Vec<Difference> = Vec::new();
-    query::each(verify::differences(), &arguments, See::Active, |row| {
-        let number = |column| row.get::<String>(column).and_then(|text| AnyNumeric::try_from(text.as_str()).ok());
-        rows.push((row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(6), number(7), number(8)));
-        Ok(())
-    })?;
+    let number = |text: &str| AnyNumeric::try_from(text).ok();
+    let rows: Vec<_> = verify::differences(&range)?
+        .into_iter()
+        .map(|found| {
+            let series = Some(pgrx::JsonB(found.series()));
+            let (expected, actual) = (number(&found.expected), number(&found.actual));
+            let bucket = rebuild::instant(found.bucket).ok();
+            (
+                found.source,
+                Some(found.organization),
+                bucket,
+                Some(found.level.to_string()),
+                series,
+                Some(found.measure.to_string()),
+                expected,
+                actual,
+            )
+        })
+        .collect();
     Ok(TableIterator::new(rows))
 }

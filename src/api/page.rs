@@ -72,8 +72,8 @@ impl Question {
 
     fn page(&self, directories: &Directories, filter: &Filter, head: (Option<ProjectHead>, Option<ApiKeyHead>)) -> Result<String> {
         let dimensions = self.view.group_by.dimensions();
-        let cells = read::cells(&Asked { organization: &bounded(&self.org), starts: &self.days.starts()?, filter, dimensions })?;
-        let models = Breakdown::new(directories, &cells, dimensions, self.view.group_by)?;
+        let groups = read::groups(&Asked { organization: &bounded(&self.org), starts: &self.days.starts()?, filter, dimensions })?;
+        let models = Breakdown::new(directories, &groups, dimensions, self.view.group_by)?;
         json(&Page {
             project: head.0,
             api_key: head.1,
@@ -82,7 +82,7 @@ impl Question {
             to: date(self.days.range.to),
             timezone: self.days.zone.name,
             incomplete_before: read::incomplete_before(&self.days.zone, self.days.today)?.map(date),
-            summary: total(&cells)?,
+            summary: total(&groups)?,
             cost_by_model: models.entries()?,
             activity: models.days(&self.days.range)?,
         })

@@ -74,17 +74,21 @@ fn beneath(world: &mut World, caller: &mut Caller, user: &str, partitions: &[Str
         "llm.series s JOIN llm._org g ON g.org = s.org WHERE g.organization_id IN {whole} OR (s.level IN (0, 3) AND s.api_key_id IN {keys})"
     );
     let sql = format!(
-        "SELECT r.level, sum(r.requests), trim_scale(sum(r.cost)) FROM llm.rollup r WHERE r.series IN (SELECT s.id FROM {visible_series}) GROUP BY 1 ORDER BY 1"
+        "SELECT r.level, sum(llm._count(r.measures, 0)), trim_scale(sum(llm._amount(r.measures, 0))) FROM llm.rollup r WHERE r.series IN (SELECT s.id FROM {visible_series}) GROUP BY 1 ORDER BY 1"
     );
     let wanted = rows(&mut world.client, &sql);
     assert_eq!(
-        caller.rows("SELECT level, sum(requests), trim_scale(sum(cost)) FROM llm.rollup GROUP BY 1 ORDER BY 1"),
+        caller.rows(
+            "SELECT level, sum(llm._count(measures, 0)), trim_scale(sum(llm._amount(measures, 0))) FROM llm.rollup GROUP BY 1 ORDER BY 1"
+        ),
         wanted,
         "{user}: llm.rollup"
     );
     let mut seen = Vec::new();
     for partition in partitions {
-        match caller.try_rows(&format!("SELECT level, sum(requests), trim_scale(sum(cost)) FROM {partition} GROUP BY 1 ORDER BY 1")) {
+        match caller.try_rows(&format!(
+            "SELECT level, sum(llm._count(measures, 0)), trim_scale(sum(llm._amount(measures, 0))) FROM {partition} GROUP BY 1 ORDER BY 1"
+        )) {
             Ok(found) => {
                 assert!(found.iter().all(|row| wanted.contains(row)), "{user}: {partition} has {found:?}, llm.rollup {wanted:?}");
                 seen.extend(found);
@@ -98,12 +102,12 @@ fn beneath(world: &mut World, caller: &mut Caller, user: &str, partitions: &[Str
     let wanted = rows(
         &mut world.client,
         &format!(
-            "SELECT organization_id, api_key_id, requests, cost FROM llm._pending WHERE organization_id IN {whole} OR api_key_id IN {keys} ORDER BY 1, 2"
+            "SELECT organization_id, api_key_id, measures::text FROM llm._pending WHERE organization_id IN {whole} OR api_key_id IN {keys} ORDER BY 1, 2"
         ),
     );
     assert_eq!(wanted.is_empty(), user == "out");
     assert_eq!(
-        caller.rows("SELECT organization_id, api_key_id, requests, cost FROM llm._pending ORDER BY 1, 2"),
+        caller.rows("SELECT organization_id, api_key_id, measures::text FROM llm._pending ORDER BY 1, 2"),
         wanted,
         "{user}: llm._pending"
     );
@@ -133,7 +137,7 @@ fn closed_by_default() {
             assert_eq!(caller.refused("SELECT * FROM llm.status").state, "42501");
             for write in [
                 "DELETE FROM llm._pending",
-                "UPDATE llm.rollup SET cost = 0",
+                "UPDATE llm.rollup SET measures = '{}'",
                 "TRUNCATE llm.series",
                 "INSERT INTO llm.membership VALUES ('acme', 'x', 'owner')",
                 "CREATE TABLE llm.mine ()",

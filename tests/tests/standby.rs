@@ -117,7 +117,7 @@ fn answers_what_the_primary_answers() {
     }
     assert_eq!(text(&mut pairs[0].1.client, "SELECT pg_is_in_recovery()"), "t");
 
-    const FIX: &str = "UPDATE llm.rollup SET requests = requests - 7 WHERE level = 0 AND bucket < '2026-06-02' AND requests > 7";
+    const FIX: &str = "UPDATE llm.rollup SET measures = llm._plus(measures, '{\"requests\":-7}') WHERE level = 0 AND bucket < '2026-06-02' AND llm._count(measures, 0) > 7";
     let steps: [(&str, &str, &str); 6] = [
         ("pending rows", "SELECT", "t"),
         ("folded", "SELECT llm.fold()", "f"),
@@ -128,7 +128,11 @@ fn answers_what_the_primary_answers() {
         ),
         ("folded again", "SELECT llm.fold()", "f"),
         // The comparison of what verify says must not be one of nothing with nothing only.
-        ("a wrong number", "UPDATE llm.rollup SET requests = requests + 7 WHERE level = 0 AND bucket < '2026-06-02'", "f"),
+        (
+            "a wrong number",
+            "UPDATE llm.rollup SET measures = llm._plus(measures, '{\"requests\":7}') WHERE level = 0 AND bucket < '2026-06-02'",
+            "f",
+        ),
         ("a right one", FIX, "f"),
     ];
     for (when, sql, pending) in steps {
@@ -170,7 +174,8 @@ fn answers_what_the_primary_answers() {
 
 const REPLAYED: &str = "SELECT count(*), sum(cost), sum(input_tokens) FROM public.requests";
 const COUNTED: &str = "SELECT sum(requests), sum(cost), sum(input_tokens) FROM llm.usage";
-const FOLDED: &str = "SELECT sum(requests), sum(cost), sum(input_tokens) FROM llm.rollup WHERE level = 0";
+const FOLDED: &str =
+    "SELECT sum(llm._count(measures, 0)), sum(llm._amount(measures, 0)), sum(llm._count(measures, 6)) FROM llm.rollup WHERE level = 0";
 
 fn insert(id: u64) -> String {
     format!(
@@ -204,7 +209,11 @@ fn counts_exactly_after_a_promotion() {
         let writers: Vec<_> = (0..2).map(|_| scope.spawn(|| write(db.connect(), &next, &stop))).collect();
         let at_least = |standby: &mut Client, sql: &str, what: &str| wait_for(standby, 60, what, sql, "t");
         at_least(&mut standby, "SELECT count(*) > 300 FROM public.requests", "rows are replayed");
-        at_least(&mut standby, "SELECT sum(requests) > 100 FROM llm.rollup WHERE level = 0", "the primary's folds are replayed");
+        at_least(
+            &mut standby,
+            "SELECT sum(llm._count(measures, 0)) > 100 FROM llm.rollup WHERE level = 0",
+            "the primary's folds are replayed",
+        );
         assert_eq!(text(&mut standby, WORKERS), "0", "no worker on a standby");
         copy.promote();
         let replayed: u64 = text(&mut standby, "SELECT count(*) FROM public.requests").parse().expect("a count");

@@ -36,7 +36,7 @@ fn insert(client: &mut Client, from: u32, count: u32) {
 fn folded(client: &mut Client, total: u32) {
     wait_for(client, 20, "the worker folds", PENDING, "0");
     assert_eq!(text(client, TOTAL), total.to_string());
-    assert_eq!(text(client, "SELECT coalesce(sum(requests), 0) FROM llm.rollup WHERE level = 0"), total.to_string());
+    assert_eq!(text(client, "SELECT coalesce(sum(llm._count(measures, 0)), 0) FROM llm.rollup WHERE level = 0"), total.to_string());
 }
 
 #[test]

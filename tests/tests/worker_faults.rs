@@ -214,7 +214,7 @@ fn waits_for_space() {
     wait_for(&mut client, 30, "backfilled", INCOMPLETE, "0");
     run(&mut client, &format!("CREATE TABLESPACE small LOCATION '{path}'"));
     run(&mut client, "ALTER TABLE llm._rollup_detail SET TABLESPACE small");
-    for from in [0, 20_000] {
+    for from in [0, 20_000, 40_000, 60_000, 80_000] {
         run(
             &mut client,
             &format!(
@@ -225,12 +225,12 @@ fn waits_for_space() {
         );
     }
     last_error(&mut client, "53100");
-    assert_eq!(text(&mut client, TOTAL), "40000");
+    assert_eq!(text(&mut client, TOTAL), "100000");
     assert_ne!(text(&mut client, PENDING), "0");
     check_verify(&mut client);
     disk.resize("200M");
     wait_for(&mut client, 60, "it recovers by itself", PENDING, "0");
-    assert_eq!(text(&mut client, TOTAL), "40000");
+    assert_eq!(text(&mut client, TOTAL), "100000");
     check_verify(&mut client);
     drop(client);
     drop(db);

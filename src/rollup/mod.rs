@@ -3,14 +3,15 @@
 //!
 //! SQL is put together from the closed lists of levels, dimensions and measures in `core`, never from data.
 
+pub mod scan;
+
 use crate::error::{Error, Result};
+use crate::measures;
 use crate::pending::own_table;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Deltas, Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::{KEPT, Level};
-use llm_analytics_core::measure;
-use llm_analytics_core::money::Money;
+use llm_analytics_core::level::{KEPT, Level, Series as SeriesLevel};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -44,9 +45,9 @@ pub fn unlock(work: Work) -> Result<()> {
 /// A series as a level keeps it: organization (`llm._org`), source, dimensions.
 type Series<'k> = (i32, i32, [&'k str; Dimension::ALL.len()]);
 
-/// What one level gains.
+/// What the levels of one set of series gain.
 struct Gains<'k> {
-    level: Level,
+    of: &'static SeriesLevel,
     /// In the order they were met.
     series: Vec<Series<'k>>,
     /// By position in `series` and bucket.
@@ -60,8 +61,16 @@ const CHUNK: usize = 10_000;
 pub fn apply(deltas: &Deltas, levels: &[Level]) -> Result<i64> {
     let organizations = intern_organizations(deltas)?;
     let mut written = 0;
-    for level in levels {
-        written += write(&gains_of(*level, deltas, &organizations)?)?;
+    for same_series in levels.chunk_by(|a, b| a.series == b.series) {
+        let kind = if same_series[0] == KEPT { Kind::Kept } else { Kind::Detail };
+        let gains = gains_of(same_series[0].series, kind, deltas, &organizations)?;
+        if gains.sums.is_empty() {
+            continue;
+        }
+        let numbers = intern_series(&gains)?;
+        for level in same_series {
+            written += write(level, &gains, &numbers)?;
+        }
     }
     Ok(written)
 }
@@ -75,7 +84,7 @@ fn intern_organizations(deltas: &Deltas) -> Result<HashMap<String, i32>> {
         return Ok(known);
     }
     Spi::connect_mut(|client| {
-        client.update(include_str!("../sql/query/org_new.sql"), None, &[names.clone().into()])?;
+        client.update(include_str!("../../sql/query/org_new.sql"), None, &[names.clone().into()])?;
         for row in client.update("SELECT organization_id, org FROM llm._org WHERE organization_id = ANY ($1)", None, &[names.into()])? {
             if let (Some(name), Some(org)) = (row.get::<String>(1)?, row.get::<i32>(2)?) {
                 known.insert(name, org);
@@ -85,19 +94,18 @@ fn intern_organizations(deltas: &Deltas) -> Result<HashMap<String, i32>> {
     })
 }
 
-fn gains_of<'k>(level: Level, deltas: &'k Deltas, organizations: &HashMap<String, i32>) -> Result<Gains<'k>> {
-    let kind = if level == KEPT { Kind::Kept } else { Kind::Detail } as i16;
-    let mut gains = Gains { level, series: Vec::new(), sums: HashMap::new() };
+fn gains_of<'k>(of: &'static SeriesLevel, kind: Kind, deltas: &'k Deltas, organizations: &HashMap<String, i32>) -> Result<Gains<'k>> {
+    let mut gains = Gains { of, series: Vec::new(), sums: HashMap::new() };
     let mut positions: HashMap<Series<'k>, usize> = HashMap::new();
-    for (key, measures) in deltas.iter().filter(|(key, _)| key.kind() == kind) {
+    for (key, measures) in deltas.iter().filter(|(key, _)| key.kind() == kind as i16) {
         let mut dimensions = [""; Dimension::ALL.len()];
         for (dimension, text) in Dimension::ALL.into_iter().zip(key.texts().skip(1)) {
-            if level.keeps(dimension) {
+            if of.keeps(dimension) {
                 dimensions[dimension as usize] = text;
             }
         }
         let org = organizations.get(key.organization()).copied().ok_or_else(|| Error::internal("organization without a number"))?;
-        let series = (org, if level.by_source { key.source() } else { 0 }, dimensions);
+        let series = (org, if of.by_source { key.source() } else { 0 }, dimensions);
         let position = *positions.entry(series).or_insert_with(|| {
             gains.series.push(series);
             gains.series.len() - 1
@@ -109,37 +117,27 @@ fn gains_of<'k>(level: Level, deltas: &'k Deltas, organizations: &HashMap<String
 }
 
 /// Upserts what a level gains, in key order; how many rows.
-fn write(gains: &Gains<'_>) -> Result<i64> {
-    if gains.sums.is_empty() {
-        return Ok(0);
+fn write(level: &Level, gains: &Gains<'_>, numbers: &[i32]) -> Result<i64> {
+    let mut sums: HashMap<(usize, Micros), Measures> = HashMap::new();
+    for ((position, bucket), sum) in &gains.sums {
+        sums.entry((*position, level.grain.start(*bucket))).or_default().add(sum, 1)?;
     }
-    let numbers = intern_series(gains)?;
+    sums.retain(|_, sum| !sum.is_zero());
     let mut rows: Vec<(i32, Micros, i32, &Measures)> =
-        gains.sums.iter().map(|((position, bucket), sum)| (gains.series[*position].0, *bucket, numbers[*position], sum)).collect();
+        sums.iter().map(|((position, bucket), sum)| (gains.series[*position].0, *bucket, numbers[*position], sum)).collect();
     rows.sort_unstable_by_key(|(org, bucket, series, _)| (*org, *bucket, *series));
-    let sql = upsert(gains.level);
+    let sql = upsert(level);
     for chunk in rows.chunks(CHUNK) {
         let buckets: std::result::Result<Vec<_>, _> = chunk.iter().map(|row| TimestampWithTimeZone::try_from(row.1)).collect();
-        let mut arguments: Vec<DatumWithOid<'_>> = vec![
+        let arguments: [DatumWithOid<'_>; 4] = [
             chunk.iter().map(|row| row.0).collect::<Vec<i32>>().into(),
             chunk.iter().map(|row| row.2).collect::<Vec<i32>>().into(),
             buckets.map_err(|_| Error::internal("bucket out of range"))?.into(),
+            measures::array(chunk.iter().map(|row| row.3))?,
         ];
-        for at in 0..measure::COUNTS.len() {
-            let column: std::result::Result<Vec<i64>, _> = chunk.iter().map(|row| i64::try_from(row.3.counts[at])).collect();
-            arguments.push(column.map_err(|_| Overflow)?.into());
-        }
-        for at in 0..measure::AMOUNTS.len() {
-            let column: Result<Vec<AnyNumeric>> = chunk.iter().map(|row| numeric(row.3.amounts[at])).collect();
-            arguments.push(column?.into());
-        }
         Spi::connect_mut(|client| client.update(sql.as_str(), None, &arguments).map(drop))?;
     }
     i64::try_from(rows.len()).map_err(|_| Overflow.into())
-}
-
-pub fn numeric(amount: Money) -> Result<AnyNumeric> {
-    AnyNumeric::try_from(amount.to_string().as_str()).map_err(|error| Error::internal(error.to_string()))
 }
 
 /// The numbers of a level's series; new ones are given one.
@@ -175,7 +173,7 @@ fn find_series(gains: &Gains<'_>, positions: &[usize], numbers: &mut [i32]) -> R
 
 fn series_arguments(gains: &Gains<'_>, positions: &[usize]) -> Vec<DatumWithOid<'static>> {
     let mut arguments: Vec<DatumWithOid<'static>> = vec![
-        gains.level.id.into(),
+        gains.of.id.into(),
         positions.iter().map(|at| gains.series[*at].0).collect::<Vec<i32>>().into(),
         positions.iter().map(|at| gains.series[*at].1).collect::<Vec<i32>>().into(),
     ];
@@ -208,21 +206,15 @@ fn series_new() -> String {
     )
 }
 
-/// $1 organizations, $2 series, $3 buckets, then the measures.
-fn upsert(level: Level) -> String {
-    let counts = list(4..4 + measure::COUNTS.len(), ", ", |n| format!("${n}::bigint[]"));
-    let amounts =
-        list((4 + measure::COUNTS.len())..(4 + measure::COUNTS.len() + measure::AMOUNTS.len()), ", ", |n| format!("${n}::numeric[]"));
+/// $1 organizations, $2 series, $3 buckets, $4 measures.
+fn upsert(level: &Level) -> String {
     format!(
-        "INSERT INTO {table} AS r (org, series, bucket, level, {measures})
-         SELECT q.org, q.series, q.bucket, {id}, {q_measures}
-         FROM unnest($1::int[], $2::int[], $3::timestamptz[], {counts}, {amounts}) AS q (org, series, bucket, {measures})
-         ON CONFLICT (org, bucket, series) DO UPDATE SET {updates}",
+        "INSERT INTO {table} AS r (org, series, bucket, level, measures)
+         SELECT q.org, q.series, q.bucket, {id}, q.measures
+         FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::llm.measures[]) AS q (org, series, bucket, measures)
+         ON CONFLICT (org, bucket, series) DO UPDATE SET measures = llm._plus(r.measures, EXCLUDED.measures)",
         table = level.table(),
         id = level.id,
-        measures = measures(""),
-        q_measures = measures("q."),
-        updates = list(measure::all(), ", ", |m| format!("{m} = r.{m} + EXCLUDED.{m}")),
     )
 }
 
@@ -234,9 +226,4 @@ pub fn list<T>(items: impl IntoIterator<Item = T>, separator: &str, f: impl Fn(T
 /// `prefix.project_id, prefix.api_key_id, ..`
 pub fn dimensions(prefix: &str) -> String {
     list(Dimension::ALL, ", ", |d| format!("{prefix}{}", d.column()))
-}
-
-/// `prefix.requests, ..`
-pub fn measures(prefix: &str) -> String {
-    list(measure::all(), ", ", |m| format!("{prefix}{m}"))
 }

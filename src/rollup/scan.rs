@@ -1,0 +1,151 @@
+//! Reading rows of a level, and pending ones, as the active snapshot sees them, without a plan: a year of a large organization is tens of
+//! thousands of rows, and an executor costs more on each than all that is done with it here.
+
+use crate::error::{Error, Result};
+use crate::pending::own_table;
+use llm_analytics_core::bucket::Micros;
+use llm_analytics_core::level::Level;
+use pgrx::prelude::*;
+use std::ffi::CString;
+
+/// A row of a level. Its measures are valid until the next row.
+pub struct Row {
+    pub series: i32,
+    pub bucket: Micros,
+    pub measures: pg_sys::Datum,
+}
+
+/// The columns of `llm.rollup` before the measures, as they lie in a row: none of them can be NULL.
+#[repr(C)]
+struct Head {
+    org: i32,
+    series: i32,
+    bucket: i64,
+    level: i16,
+}
+
+/// Where the measures lie: right behind if they are short, as nearly all are, else aligned, behind padding (`att_align_pointer` of access/tupmacs.h).
+unsafe fn measures_of(data: *mut u8) -> pg_sys::Datum {
+    const AFTER_LEVEL: usize = std::mem::offset_of!(Head, level) + size_of::<i16>();
+    // SAFETY: the row has measures. No header of a varlena begins with a zero byte.
+    unsafe {
+        let is_padding = *data.add(AFTER_LEVEL) == 0;
+        pg_sys::Datum::from(data.add(if is_padding { AFTER_LEVEL.next_multiple_of(align_of::<i32>()) } else { AFTER_LEVEL }))
+    }
+}
+
+/// Attributes of `llm.rollup` (sql/20_numbers.sql).
+const ORG: i16 = 1;
+const SERIES: i16 = 2;
+const BUCKET: i16 = 3;
+
+/// An open table.
+pub struct Table {
+    relation: pg_sys::Relation,
+    index: pg_sys::Oid,
+}
+
+impl Table {
+    pub fn of_level(level: &Level) -> Result<Table> {
+        let name = CString::new(format!("_rollup_{}", level.name)).unwrap_or_default();
+        // SAFETY: opened with a reader's lock, which is held to the end of the transaction as a statement's would be.
+        unsafe {
+            let relation = pg_sys::table_open(own_table(&name)?, pg_sys::AccessShareLock as i32);
+            // The key: org, bucket, series.
+            let index = pg_sys::RelationGetReplicaIndex(relation);
+            if index == pg_sys::InvalidOid {
+                pg_sys::table_close(relation, pg_sys::NoLock as i32);
+                return Err(Error::internal(format!("llm._rollup_{} has lost its key", level.name)));
+            }
+            Ok(Table { relation, index })
+        }
+    }
+
+    pub fn pending() -> Result<Table> {
+        // SAFETY: as above.
+        let relation = unsafe { pg_sys::table_open(own_table(c"_pending")?, pg_sys::AccessShareLock as i32) };
+        Ok(Table { relation, index: pg_sys::InvalidOid })
+    }
+
+    /// The rows of an organization whose buckets lie in `from..to`, in order of bucket; of one series or of all.
+    pub fn range(&self, org: i32, from: Micros, to: Micros, series: Option<i32>, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+        let (ge, lt) = (pg_sys::BTGreaterEqualStrategyNumber as u16, pg_sys::BTLessStrategyNumber as u16);
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        let int4eq = pg_sys::Oid::from(pg_sys::F_INT4EQ);
+        let mut keys = vec![
+            key(ORG, equal, int4eq, pg_sys::Datum::from(org)),
+            key(BUCKET, ge, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_GE), pg_sys::Datum::from(from)),
+            key(BUCKET, lt, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_LT), pg_sys::Datum::from(to)),
+        ];
+        keys.extend(series.map(|series| key(SERIES, equal, int4eq, pg_sys::Datum::from(series))));
+        self.scan(&mut keys, |tuple| {
+            // SAFETY: a row of the table, laid out as `Head` says.
+            unsafe {
+                let data = (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff));
+                let head = data.cast::<Head>();
+                f(&Row { series: (*head).series, bucket: (*head).bucket, measures: measures_of(data) })
+            }
+        })
+    }
+
+    /// The pending rows of an organization, as attributes.
+    pub fn of_organization<const N: usize>(&self, organization: &str, mut f: impl FnMut(&[pg_sys::Datum; N]) -> Result<()>) -> Result<()> {
+        const ORGANIZATION: i16 = 4;
+        // SAFETY: a text that lives as long as the memory context of the call.
+        let organization =
+            unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(organization.as_ptr().cast(), organization.len() as i32)) };
+        let mut keys = vec![key(ORGANIZATION, pg_sys::BTEqualStrategyNumber as u16, pg_sys::Oid::from(pg_sys::F_TEXTEQ), organization)];
+        // SAFETY: the table is open, its rows have N attributes.
+        unsafe {
+            let descriptor = (*self.relation).rd_att;
+            debug_assert_eq!((*descriptor).natts as usize, N);
+            self.scan(&mut keys, |tuple| {
+                let mut values = [pg_sys::Datum::from(0); N];
+                let mut nulls = [false; N];
+                pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+                f(&values)
+            })
+        }
+    }
+
+    fn scan(&self, keys: &mut [pg_sys::ScanKeyData], mut f: impl FnMut(pg_sys::HeapTuple) -> Result<()>) -> Result<()> {
+        // SAFETY: the table is open and the active snapshot outlives the scan, which is ended here, or with the transaction where an error
+        // of PostgreSQL unwinds.
+        unsafe {
+            let with_index = self.index != pg_sys::InvalidOid;
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let scan = pg_sys::systable_beginscan(self.relation, self.index, with_index, snapshot, keys.len() as i32, keys.as_mut_ptr());
+            let mut result = Ok(());
+            let mut rows: u32 = 0;
+            while result.is_ok() {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                rows += 1;
+                if rows.is_multiple_of(4096) {
+                    pgrx::check_for_interrupts!();
+                }
+                result = f(tuple);
+            }
+            pg_sys::systable_endscan(scan);
+            result
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by us; the lock is kept.
+            unsafe { pg_sys::table_close(self.relation, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
+fn key(attribute: i16, strategy: u16, function: pg_sys::Oid, value: pg_sys::Datum) -> pg_sys::ScanKeyData {
+    let mut key = pg_sys::ScanKeyData::default();
+    // SAFETY: fills the key in; the function compares values of the attribute's type.
+    unsafe { pg_sys::ScanKeyInit(&mut key, attribute, strategy, function, value) };
+    key
+}
