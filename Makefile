@@ -4,7 +4,7 @@
 PG ?= 15
 TIER ?=
 
-.PHONY: help demo demo-fresh demo-stop test build setup lint clean-clusters
+.PHONY: help bench bench-quick demo demo-fresh demo-stop test build setup lint clean-clusters
 
 help:
 	@echo 'make demo               a server of its own with a year of traffic; shows what the extension answers'
@@ -12,6 +12,7 @@ help:
 	@echo 'make demo-stop          stops that server'
 	@echo 'make test               all tests, against PostgreSQL 15; PG=16 or PG=18 for another major'
 	@echo 'make test TIER=regress  one tier: core, regress, isolation or server; TESTS="a b" only these tests'
+	@echo 'make bench             the benchmark (see bench/README.md); bench-quick: a small one, that it works'
 	@echo 'make build              compiles into target/pg/15; PG_CONFIG=/path/to/pg_config into another server'
 	@echo 'make lint               cargo fmt --check and clippy'
 	@echo 'make clean-clusters     stops and deletes every private cluster below target/'
@@ -23,9 +24,9 @@ build: setup
 	@scripts/build $(PG)
 
 # these use the private servers only
-demo demo-fresh test: export PG_CONFIG =
+bench bench-quick demo demo-fresh test: export PG_CONFIG =
 
-demo demo-fresh: override PG = 15
+bench bench-quick demo demo-fresh: override PG = 15
 demo: build
 	@demo/run
 
@@ -34,6 +35,12 @@ demo-fresh: build
 
 demo-stop:
 	@demo/stop
+
+bench: build
+	@bench/run
+
+bench-quick: build
+	@bench/run quick
 
 test: build
 	@scripts/test $(PG) $(TIER)

@@ -1,0 +1,117 @@
+//! The server, its database, and what is asked for.
+
+use llm_analytics_tests::cluster::Cluster;
+use llm_analytics_tests::db::{run, text};
+use postgres::{Client, SimpleQueryMessage};
+use std::time::Instant;
+
+/// From the environment: QUICK, ROWS, DAYS, ORGANIZATIONS, SEED (of the generator's dice), ONLY.
+pub struct Parameters {
+    pub is_quick: bool,
+    pub rows: u64,
+    pub days: u64,
+    pub organizations: u64,
+    only: Vec<String>,
+}
+
+impl Parameters {
+    pub fn from_env() -> Parameters {
+        let text = |name: &str| std::env::var(name).unwrap_or_default();
+        let is_quick = text("QUICK") == "quick";
+        let number = |name: &str, default: u64| text(name).parse().unwrap_or(default);
+        Parameters {
+            is_quick,
+            rows: number("ROWS", if is_quick { 100_000 } else { 10_000_000 }),
+            days: number("DAYS", 365),
+            organizations: number("ORGANIZATIONS", 50),
+            only: text("ONLY").split_whitespace().map(String::from).collect(),
+        }
+    }
+
+    /// Whether a part of the benchmark is asked for.
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+
+    /// How many rounds, seconds or rows, in full and in quick runs.
+    pub fn of(&self, full: u64, quick: u64) -> u64 {
+        if self.is_quick { quick } else { full }
+    }
+}
+
+pub struct World {
+    pub cluster: Cluster,
+    pub client: Client,
+    pub parameters: Parameters,
+}
+
+const DATABASE: &str = "bench";
+
+impl World {
+    pub fn start(parameters: &Parameters) -> World {
+        let buffers = if parameters.is_quick { "256MB" } else { "6GB" };
+        let settings = [
+            &format!("shared_buffers = {buffers}"),
+            "max_wal_size = 16GB",
+            "checkpoint_timeout = 30min",
+            "jit = off",
+            "llm.worker = off",
+            "llm.fold_interval = 1s",
+            "fsync = on",
+        ]
+        .map(String::from);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let cluster = Cluster::fresh("bench", &settings);
+        let client = Self::database(&cluster);
+        World { cluster, client, parameters: Parameters::from_env() }
+    }
+
+    fn database(cluster: &Cluster) -> Client {
+        let mut admin = cluster.server.connect("postgres");
+        run(&mut admin, &format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"));
+        run(&mut admin, &format!("CREATE DATABASE {DATABASE} TEMPLATE template0"));
+        let mut client = cluster.server.connect(DATABASE);
+        run(&mut client, "CREATE EXTENSION llm_analytics");
+        run(&mut client, "SET TimeZone = 'UTC'");
+        client
+    }
+
+    /// An empty database again.
+    pub fn reset(&mut self) {
+        self.client = Self::database(&self.cluster);
+    }
+
+    pub fn connect(&self) -> Client {
+        self.cluster.server.connect(DATABASE)
+    }
+
+    pub fn run(&mut self, sql: &str) {
+        run(&mut self.client, sql);
+    }
+
+    pub fn text(&mut self, sql: &str) -> String {
+        text(&mut self.client, sql)
+    }
+
+    pub fn number(&mut self, sql: &str) -> f64 {
+        self.text(sql).parse().unwrap_or_else(|_| panic!("{sql} gives no number"))
+    }
+
+    /// Milliseconds of a statement, its rows received.
+    pub fn time(&mut self, sql: &str) -> f64 {
+        let started = Instant::now();
+        let rows = self.client.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let took = started.elapsed().as_secs_f64() * 1000.0;
+        assert!(rows.iter().any(|message| matches!(message, SimpleQueryMessage::CommandComplete(_))));
+        took
+    }
+
+    pub fn database_name(&self) -> &'static str {
+        DATABASE
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
