@@ -52,7 +52,7 @@ CREATE TABLE llm.series (
 COMMENT ON TABLE llm.series IS 'combinations of dimensions, interned once per level; a dimension the level does not keep is '''', its source 0';
 COMMENT ON COLUMN llm.series.org IS 'organization (llm._org)';
 COMMENT ON COLUMN llm.series.id IS 'number of the series';
-COMMENT ON COLUMN llm.series.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept; the levels of days have the series of those of buckets';
+COMMENT ON COLUMN llm.series.level IS '0 detail, 1 project and model, 2 model, 3 key, 4 project, 5 kept; several levels of llm.rollup may share series';
 COMMENT ON COLUMN llm.series.source IS 'the log it comes from (llm.source), 0 where the level does not tell';
 COMMENT ON COLUMN llm.series.project_id IS 'project, or ''''';
 COMMENT ON COLUMN llm.series.api_key_id IS 'API key, or ''''';
@@ -74,7 +74,7 @@ COMMENT ON TABLE llm.rollup IS 'the rollups: measures per bucket, or day of UTC,
 COMMENT ON COLUMN llm.rollup.org IS 'organization (llm._org)';
 COMMENT ON COLUMN llm.rollup.series IS 'series (llm.series)';
 COMMENT ON COLUMN llm.rollup.bucket IS 'start of the bucket, see llm.bucket; in levels from 10 on of the day of UTC';
-COMMENT ON COLUMN llm.rollup.level IS '0 detail, 1 project_model, 2 model, 3 key, 4 project, 5 kept; 10 to 14: the same by day of UTC';
+COMMENT ON COLUMN llm.rollup.level IS 'by bucket: 0 detail, 5 kept; by day of UTC: 10 detail, 11 project and model, 12 model, 13 key, 14 project';
 COMMENT ON COLUMN llm.rollup.measures IS 'sums of the measures';
 
 DO $$
@@ -82,10 +82,10 @@ DECLARE
     level record;
 BEGIN
     FOR level IN SELECT * FROM (VALUES
-        (0, 'detail'), (1, 'project_model'), (2, 'model'), (3, 'key'), (4, 'project'), (5, 'kept'),
+        (0, 'detail'), (5, 'kept'),
         (10, 'detail_day'), (11, 'project_model_day'), (12, 'model_day'), (13, 'key_day'), (14, 'project_day')) v (id, name)
     LOOP
-        EXECUTE pg_catalog.format('CREATE TABLE llm.%I PARTITION OF llm.rollup FOR VALUES IN (%s) WITH (fillfactor = 90)', '_rollup_' || level.name, level.id);
+        EXECUTE pg_catalog.format('CREATE TABLE llm.%I PARTITION OF llm.rollup FOR VALUES IN (%s)', '_rollup_' || level.name, level.id);
         EXECUTE pg_catalog.format('CREATE UNIQUE INDEX %I ON llm.%I (org, bucket, series)', '_rollup_' || level.name || '_key', '_rollup_' || level.name);
         EXECUTE pg_catalog.format('ALTER TABLE llm.%I REPLICA IDENTITY USING INDEX %I', '_rollup_' || level.name, '_rollup_' || level.name || '_key');
         EXECUTE pg_catalog.format('COMMENT ON TABLE llm.%I IS %L', '_rollup_' || level.name, 'level ' || level.name || ' of llm.rollup');

@@ -8,7 +8,7 @@ use crate::rebuild::{self, Loss, Range};
 use pgrx::prelude::*;
 
 /// Log rows read in one step, about; at least one bucket. A step keeps folds and whoever alters the log waiting.
-const ROWS: i64 = 50_000;
+const ROWS: i64 = 200_000;
 
 /// What one step did.
 pub struct Step {

@@ -350,7 +350,7 @@ impl<'p> Changes<'p> {
     }
 
     /// Adds all rows of a transition table.
-    unsafe fn table(&mut self, table: *mut pg_sys::Tuplestorestate, kind: Kind, sign: i128) -> Result<()> {
+    unsafe fn table(&mut self, table: *mut pg_sys::Tuplestorestate, kind: Kind, sign: i64) -> Result<()> {
         if table.is_null() {
             return Ok(());
         }
@@ -376,11 +376,11 @@ impl<'p> Changes<'p> {
     }
 
     /// Adds one row.
-    unsafe fn slot(&mut self, slot: *mut pg_sys::TupleTableSlot, kind: Kind, sign: i128) -> Result<()> {
+    unsafe fn slot(&mut self, slot: *mut pg_sys::TupleTableSlot, kind: Kind, sign: i64) -> Result<()> {
         // SAFETY: the slot holds a row of the relation, its arrays are valid once all attributes are deformed; expression states were
         // prepared for it. A host function's error goes through the guard.
         unsafe {
-            pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+            pg_sys::slot_getsomeattrs_int(slot, self.plan.reading.attributes((*(*slot).tts_tupleDescriptor).natts));
             let evaluation = self.evaluation.as_ref();
             if let Some(evaluation) = evaluation {
                 pg_sys::MemoryContextReset((*evaluation.econtext).ecxt_per_tuple_memory);
@@ -422,7 +422,7 @@ unsafe fn evaluate(evaluation: &Evaluation, state: *mut pg_sys::ExprState) -> Op
 }
 
 /// Adds one row as read; a row that lies in no date range adds nothing.
-pub fn add(deltas: &mut Deltas, source: i32, read: Option<(i64, Row<'_>, i128)>, kind: Kind, sign: i128) -> Result<()> {
+pub fn add(deltas: &mut Deltas, source: i32, read: Option<(i64, Row<'_>, i64)>, kind: Kind, sign: i64) -> Result<()> {
     let Some((created_at, row, skipped)) = read else { return Ok(()) };
     let begin = bucket::start(created_at);
     deltas.add(source, kind, begin, &row, sign)?;

@@ -34,7 +34,7 @@ pub struct Sides {
     pub waiting: Deltas,
     pub pending: Vec<Waiting>,
     /// Requests that should stand less those that do, by source, organization and bucket.
-    pub balance: HashMap<(i32, String, Micros), i128>,
+    pub balance: HashMap<(i32, String, Micros), i64>,
 }
 
 impl Sides {
@@ -82,7 +82,7 @@ impl Sides {
         Ok(sides)
     }
 
-    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i128) {
+    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i64) {
         *self.balance.entry((source, organization.to_string(), begin)).or_default() += requests;
     }
 }

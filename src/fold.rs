@@ -1,7 +1,7 @@
 //! The fold: pending deltas into the rollups. One transaction deletes deltas and adds them up, so MVCC makes it exactly once.
 
 use crate::error::{Error, Result};
-use crate::query::See;
+use crate::rights::Snapshot;
 use crate::{pending, rollup};
 use llm_analytics_core::delta::{Deltas, Kind};
 use llm_analytics_core::level::Level;
@@ -15,19 +15,21 @@ pub fn batch(limit: i64) -> Result<i64> {
     let mut deltas = Deltas::default();
     let mut skipped: HashMap<i32, i64> = HashMap::new();
     let mut taken = 0;
-    // After the lock: statements that write take a new snapshot, so everything the holder before us did is seen.
-    pending::records(include_str!("../sql/query/fold_take.sql"), &[limit.into()], See::New, |record, _| {
+    // After the lock, so that everything the holder before us did is seen; under REPEATABLE READ the transaction's.
+    let snapshot = Snapshot::of_statement();
+    pending::take(limit, |record| {
         taken += 1;
         let kind = match record.kind {
             kind if kind == Kind::Detail as i16 => Kind::Detail,
             kind if kind == Kind::Kept as i16 => Kind::Kept,
             _ => {
-                *skipped.entry(record.source).or_default() += i64::try_from(record.measures.counts[measure::REQUESTS]).unwrap_or(0);
+                *skipped.entry(record.source).or_default() += record.measures.counts[measure::REQUESTS];
                 return Ok(());
             }
         };
         deltas.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
     })?;
+    drop(snapshot);
     rollup::apply(&deltas, &Level::EVERY)?;
     for (source, values) in skipped {
         Spi::run_with_args("UPDATE llm.source SET skipped_values = skipped_values + $2 WHERE id = $1", &[source.into(), values.into()])?;

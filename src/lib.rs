@@ -17,6 +17,7 @@ mod guc;
 mod identity;
 mod measures;
 mod moved;
+mod numeric;
 mod pending;
 mod query;
 mod read;

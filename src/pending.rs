@@ -8,7 +8,6 @@ use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Deltas, Measures};
 use llm_analytics_core::dimension::Dimension;
 use pgrx::prelude::*;
-use std::ffi::CStr;
 
 /// bucket, source, kind, organization, dimensions, measures: the columns of sql/20_numbers.sql.
 const COLUMNS: usize = 5 + Dimension::ALL.len();
@@ -69,7 +68,6 @@ fn each(deltas: &Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) -> 
             values[at] = text_datum(text);
             at += 1;
         }
-        measures::check(sums)?;
         // SAFETY: it lives in the row memory.
         values[at] = unsafe { measures::datum(sums, &mut buffer)? };
         put(&mut values);
@@ -111,7 +109,24 @@ pub fn records(
 /// Calls `f` with the pending rows of an organization, as the active snapshot sees them.
 pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
     // SAFETY: rows of `llm._pending`; texts are used within their row.
-    Table::pending()?.of_organization::<COLUMNS>(organization, |values| unsafe { f(&record(values)?) })
+    Table::pending(pg_sys::AccessShareLock)?
+        .attributes::<COLUMNS>(Some(organization), |values, _| unsafe { f(&record(values)?).map(|()| true) })
+}
+
+/// Takes at most `limit` rows that the active snapshot sees out of the table, and calls `f` with each.
+pub fn take(limit: i64, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+    let table = Table::pending(pg_sys::RowExclusiveLock)?;
+    let mut left = limit;
+    // SAFETY: as above.
+    table.attributes::<COLUMNS>(None, |values, place| unsafe {
+        if left == 0 {
+            return Ok(false);
+        }
+        left -= 1;
+        f(&record(values)?)?;
+        table.delete(place)?;
+        Ok(true)
+    })
 }
 
 /// # Safety
@@ -132,15 +147,6 @@ unsafe fn record<'a>(values: &[pg_sys::Datum]) -> Result<Record<'a>> {
         }
         Ok(record)
     }
-}
-
-/// PostgreSQL's text of a numeric: plain decimal, NaN or Infinity.
-///
-/// # Safety
-/// The datum is a numeric.
-pub unsafe fn numeric_text<'a>(datum: pg_sys::Datum) -> std::borrow::Cow<'a, str> {
-    // SAFETY: as the caller promises; the text is palloc'd and NUL-terminated.
-    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)).to_string_lossy() }
 }
 
 fn text_datum(text: &str) -> pg_sys::Datum {

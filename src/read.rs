@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
-use llm_analytics_core::level::{Grain, Level};
+use llm_analytics_core::level::{DETAIL, Level};
 use llm_analytics_core::measure::{CACHE_HITS, CLIENT_ERRORS, ERRORS, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOTAL_TOKENS};
 use llm_analytics_core::money::Money;
 use llm_analytics_core::request::percent;
@@ -50,8 +50,7 @@ impl Totals {
         let cost = measures.amounts[0];
         self.cost = self.cost.checked_add(if sign < 0 { -cost } else { cost }).ok_or(Overflow)?;
         for (sum, at) in self.counts_mut().into_iter().zip(COUNTS) {
-            let value = i64::try_from(measures.counts[at]).map_err(|_| Overflow)?;
-            *sum = sum.checked_add(sign * value).ok_or(Overflow)?;
+            *sum = sum.checked_add(sign * measures.counts[at]).ok_or(Overflow)?;
         }
         Ok(())
     }
@@ -193,19 +192,21 @@ impl Sums<'_> {
         let org = "SELECT org FROM llm._org WHERE organization_id = $1";
         let Some(org) = query::one::<i32>(org, &[self.asked.organization.into()], See::Active)? else { return Ok(()) };
         let (needed, _) = conditions(self.asked);
-        let days = Level::cheapest(&needed, Grain::Day);
-        let buckets = Level::cheapest(&needed, Grain::Bucket);
+        let days = Level::cheapest(&needed);
         let series_of_days = self.series(org, days)?;
         if window.days.0 < window.days.1 {
-            self.scan(days, org, &series_of_days, window.days, |sums, group, row, measures| {
+            self.scan(&Table::of_level(&days)?, org, &series_of_days, window.days, |sums, group, row, measures| {
                 sums.add(group, window.day(row.bucket), measures, 1)
             })?;
         }
-        let others = if buckets.series == days.series { None } else { Some(self.series(org, buckets)?) };
+        if window.parts.is_empty() {
+            return Ok(());
+        }
+        let others = if days.series == DETAIL.series { None } else { Some(self.series(org, DETAIL)?) };
         let series = others.as_ref().unwrap_or(&series_of_days);
-        let table = if window.parts.is_empty() { None } else { Some(Table::of_level(&buckets)?) };
+        let table = Table::of_level(&DETAIL)?;
         for part in &window.parts {
-            self.scan_table(table.as_ref(), org, series, (part.from, part.to), |sums, group, _, measures| {
+            self.scan(&table, org, series, (part.from, part.to), |sums, group, _, measures| {
                 sums.add(group, part.day, measures, 1)?;
                 part.taken_from.map_or(Ok(()), |day| sums.add(group, day, measures, -1))
             })?;
@@ -234,24 +235,12 @@ impl Sums<'_> {
 
     fn scan(
         &mut self,
-        level: Level,
-        org: i32,
-        series: &[(i32, usize)],
-        range: (Micros, Micros),
-        f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
-    ) -> Result<()> {
-        self.scan_table(Some(&Table::of_level(&level)?), org, series, range, f)
-    }
-
-    fn scan_table(
-        &mut self,
-        table: Option<&Table>,
+        table: &Table,
         org: i32,
         series: &[(i32, usize)],
         range: (Micros, Micros),
         mut f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
     ) -> Result<()> {
-        let Some(table) = table else { return Ok(()) };
         let mut row = |row: &Row| {
             let Ok(at) = series.binary_search_by_key(&row.series, |(id, _)| *id) else { return Ok(()) };
             // SAFETY: the row's own value.

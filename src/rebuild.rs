@@ -9,9 +9,9 @@ use crate::query::{self, See};
 use crate::rights::Snapshot;
 use crate::rollup;
 use crate::source::log;
-use llm_analytics_core::bucket::{self, Micros};
+use llm_analytics_core::bucket::{self, MICROS_PER_DAY, Micros};
 use llm_analytics_core::delta::{Deltas, Kind};
-use llm_analytics_core::level::Level;
+use llm_analytics_core::level::{Grain, Level};
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
@@ -63,7 +63,10 @@ pub fn begin_of_piece(source: i32, to: Micros, rows: i64) -> Result<Micros> {
     let _snapshot = Snapshot::of_statement();
     let rows = if log::is_ordered(source)? { rows } else { ROWS_UNORDERED };
     let newest = log::nth_newest(source, instant(to)?, rows)?;
-    Ok(newest.map_or(Micros::MIN, |newest| bucket::start(pg_sys::TimestampTz::from(newest))))
+    let begin = newest.map_or(Micros::MIN, |newest| bucket::start(pg_sys::TimestampTz::from(newest)));
+    // Whole days where it has any: so a row of a day is mostly written once.
+    let day = Grain::Day.start(begin.saturating_sub(1)).saturating_add(MICROS_PER_DAY);
+    Ok(if begin != Micros::MIN && day < to { day } else { begin })
 }
 
 /// For messages: the minute of UTC.
@@ -79,7 +82,7 @@ pub fn piece(range: &Range, loss: Loss) -> Result<i64> {
         let _snapshot = Snapshot::of_statement();
         Sides::read(range, &attached(range.source, See::Active)?, &Finals::sealed()?)?
     };
-    let fallen: HashMap<&(i32, String, Micros), i128> = match loss {
+    let fallen: HashMap<&(i32, String, Micros), i64> = match loss {
         Loss::Allow => HashMap::new(),
         Loss::Refuse | Loss::Seal => {
             sides.balance.iter().filter(|(_, requests)| **requests < 0).map(|(key, requests)| (key, *requests)).collect()

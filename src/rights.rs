@@ -117,31 +117,6 @@ impl Drop for Snapshot {
     }
 }
 
-/// A setting that holds until this is dropped.
-pub struct Setting {
-    level: i32,
-}
-
-impl Setting {
-    pub fn local(name: &CStr, value: &CStr) -> Setting {
-        // SAFETY: the level is closed in drop, or by the abort.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            set(name, value);
-            Setting { level }
-        }
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: closes the level `local` opened.
-            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
-        }
-    }
-}
-
 unsafe fn set(name: &CStr, value: &CStr) {
     // SAFETY: both are NUL-terminated; GUC_ACTION_SAVE undoes it at the end of the nest level.
     unsafe {

@@ -1,7 +1,7 @@
 //! Verify: rollups and pending rows against the logs, in one snapshot, piece by piece.
 
 use crate::compare::{Finals, Sides, coarse};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::query::{self, See};
 use crate::rebuild::{self, Range};
 use llm_analytics_core::bucket::Micros;

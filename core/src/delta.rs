@@ -4,7 +4,7 @@ use crate::bucket::Micros;
 use crate::dimension::Dimension;
 use crate::measure;
 use crate::money::Money;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// What a delta changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,12 +21,12 @@ pub enum Kind {
 /// The measures of a row or of a sum of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Measures {
-    pub counts: [i128; measure::COUNTS.len()],
+    pub counts: [i64; measure::COUNTS.len()],
     pub amounts: [Money; measure::AMOUNTS.len()],
 }
 
 impl Measures {
-    pub fn add(&mut self, other: &Measures, sign: i128) -> Result<(), Overflow> {
+    pub fn add(&mut self, other: &Measures, sign: i64) -> Result<(), Overflow> {
         for (total, count) in self.counts.iter_mut().zip(other.counts) {
             *total = total.checked_add(sign * count).ok_or(Overflow)?;
         }
@@ -93,13 +93,13 @@ impl<'a> Key<'a> {
 /// Sums by [`Key`].
 #[derive(Default, Clone)]
 pub struct Deltas {
-    sums: HashMap<Box<[u8]>, Measures>,
+    sums: FxHashMap<Box<[u8]>, Measures>,
     key: Vec<u8>,
 }
 
 impl Deltas {
     /// Adds (`sign` 1) or takes away (`sign` -1) one row.
-    pub fn add(&mut self, source: i32, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i128) -> Result<(), Overflow> {
+    pub fn add(&mut self, source: i32, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i64) -> Result<(), Overflow> {
         let texts = std::iter::once(row.organization.as_ref()).chain(row.dimensions.iter().map(AsRef::as_ref));
         self.add_sum(source, kind, bucket, texts, &row.measures, sign)
     }
@@ -112,7 +112,7 @@ impl Deltas {
         bucket: Micros,
         texts: impl Iterator<Item = &'t str>,
         measures: &Measures,
-        sign: i128,
+        sign: i64,
     ) -> Result<(), Overflow> {
         self.key.clear();
         self.key.extend_from_slice(&bucket.to_be_bytes());
@@ -162,7 +162,7 @@ impl Deltas {
 mod tests {
     use super::*;
 
-    fn row<'a>(organization: &'a str, project: &'a str, requests: i128, cost: &str) -> Row<'a> {
+    fn row<'a>(organization: &'a str, project: &'a str, requests: i64, cost: &str) -> Row<'a> {
         let mut row = Row { organization: organization.into(), ..Row::default() };
         row.dimensions[Dimension::Project as usize] = project.into();
         row.measures.counts[measure::REQUESTS] = requests;

@@ -1,4 +1,4 @@
-//! The levels of the rollup: which dimensions each keeps at which grain, and which ones answer a question most cheaply.
+//! The levels of the rollup: which dimensions each keeps at which grain, and which one answers a question most cheaply.
 
 use crate::bucket::{MICROS_PER_DAY, Micros};
 use crate::dimension::Dimension::{self, ApiKey, Mapping, Mode, Project, Provider, User};
@@ -59,10 +59,7 @@ static KEPT_SERIES: Series = Series { id: 5, dimensions: &Dimension::ALL, by_sou
 pub const DETAIL: Level = Level { id: 0, name: "detail", series: &BY_ALL, grain: Grain::Bucket };
 /// What was deleted in keep mode; read by verify and rebuild only.
 pub const KEPT: Level = Level { id: 5, name: "kept", series: &KEPT_SERIES, grain: Grain::Bucket };
-pub const PROJECT_MODEL: Level = Level { id: 1, name: "project_model", series: &BY_PROJECT_MODEL, grain: Grain::Bucket };
-pub const MODEL: Level = Level { id: 2, name: "model", series: &BY_MODEL, grain: Grain::Bucket };
-pub const KEY: Level = Level { id: 3, name: "key", series: &BY_KEY, grain: Grain::Bucket };
-pub const PROJECT: Level = Level { id: 4, name: "project", series: &BY_PROJECT, grain: Grain::Bucket };
+// By bucket no coarser series are worth their rows: a route or a project is used in most hours by somebody (docs/decisions.md has the measurement).
 pub const DETAIL_DAY: Level = Level { id: 10, name: "detail_day", series: &BY_ALL, grain: Grain::Day };
 pub const PROJECT_MODEL_DAY: Level = Level { id: 11, name: "project_model_day", series: &BY_PROJECT_MODEL, grain: Grain::Day };
 pub const MODEL_DAY: Level = Level { id: 12, name: "model_day", series: &BY_MODEL, grain: Grain::Day };
@@ -70,19 +67,16 @@ pub const KEY_DAY: Level = Level { id: 13, name: "key_day", series: &BY_KEY, gra
 pub const PROJECT_DAY: Level = Level { id: 14, name: "project_day", series: &BY_PROJECT, grain: Grain::Day };
 
 impl Level {
-    /// The levels that answer questions, of each grain the cheapest first.
-    const READ: [Level; 10] = [PROJECT, MODEL, KEY, PROJECT_MODEL, DETAIL, PROJECT_DAY, MODEL_DAY, KEY_DAY, PROJECT_MODEL_DAY, DETAIL_DAY];
-    /// The levels that are derived from detail.
-    pub const COARSE: [Level; 9] = [PROJECT, MODEL, KEY, PROJECT_MODEL, PROJECT_DAY, MODEL_DAY, KEY_DAY, PROJECT_MODEL_DAY, DETAIL_DAY];
+    /// The levels that are derived from detail, the cheapest to read first.
+    pub const COARSE: [Level; 5] = [PROJECT_DAY, MODEL_DAY, KEY_DAY, PROJECT_MODEL_DAY, DETAIL_DAY];
     /// All levels; those of the same series side by side.
-    pub const EVERY: [Level; 11] =
-        [DETAIL, DETAIL_DAY, PROJECT_MODEL, PROJECT_MODEL_DAY, MODEL, MODEL_DAY, KEY, KEY_DAY, PROJECT, PROJECT_DAY, KEPT];
+    pub const EVERY: [Level; 7] = [DETAIL, DETAIL_DAY, PROJECT_MODEL_DAY, MODEL_DAY, KEY_DAY, PROJECT_DAY, KEPT];
 
-    /// The cheapest level of a grain that keeps every dimension of `needed`.
-    pub fn cheapest(needed: &[Dimension], grain: Grain) -> Level {
-        let keeps_all = |level: &Level| level.grain == grain && needed.iter().all(|dimension| level.series.keeps(*dimension));
-        // The detail levels keep all.
-        Level::READ.into_iter().find(keeps_all).unwrap_or(DETAIL)
+    /// The cheapest level of days that keeps every dimension of `needed`; what days do not tell is in [`DETAIL`].
+    pub fn cheapest(needed: &[Dimension]) -> Level {
+        let keeps_all = |level: &Level| needed.iter().all(|dimension| level.series.keeps(*dimension));
+        // The last keeps all.
+        Level::COARSE.into_iter().find(keeps_all).unwrap_or(DETAIL_DAY)
     }
 
     /// The partition of `llm.rollup` that holds it.
@@ -97,19 +91,19 @@ mod tests {
 
     #[test]
     fn questions_go_to_the_cheapest_level_that_is_exact() {
-        for (needed, bucket, day) in [
-            (&[][..], PROJECT, PROJECT_DAY),
-            (&[Project], PROJECT, PROJECT_DAY),
-            (&[Mode], PROJECT, PROJECT_DAY),
-            (&[Mapping], MODEL, MODEL_DAY),
-            (&[Provider, Mapping], MODEL, MODEL_DAY),
-            (&[ApiKey], KEY, KEY_DAY),
-            (&[User, ApiKey, Project], KEY, KEY_DAY),
-            (&[Project, Mapping], PROJECT_MODEL, PROJECT_MODEL_DAY),
-            (&[ApiKey, Mapping], DETAIL, DETAIL_DAY),
-            (&[Dimension::Application], DETAIL, DETAIL_DAY),
+        for (needed, level) in [
+            (&[][..], PROJECT_DAY),
+            (&[Project], PROJECT_DAY),
+            (&[Mode], PROJECT_DAY),
+            (&[Mapping], MODEL_DAY),
+            (&[Provider, Mapping], MODEL_DAY),
+            (&[ApiKey], KEY_DAY),
+            (&[User, ApiKey, Project], KEY_DAY),
+            (&[Project, Mapping], PROJECT_MODEL_DAY),
+            (&[ApiKey, Mapping], DETAIL_DAY),
+            (&[Dimension::Application], DETAIL_DAY),
         ] {
-            assert_eq!((Level::cheapest(needed, Grain::Bucket), Level::cheapest(needed, Grain::Day)), (bucket, day), "{needed:?}");
+            assert_eq!(Level::cheapest(needed), level, "{needed:?}");
         }
     }
 

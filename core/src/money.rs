@@ -61,6 +61,30 @@ impl Money {
         Some(if negative { -money } else { money })
     }
 
+    /// From the digits of PostgreSQL's numeric: base 10000, the first worth `10000^weight` (src/backend/utils/adt/numeric.c). None: |x| >= 10^15, or more decimals than
+    /// count, which [`Money::parse`] rounds.
+    pub fn from_base_10000(negative: bool, weight: i32, digits: impl Iterator<Item = i16>) -> Option<Money> {
+        const PLACES: i32 = LIMB as i32 / 4;
+        let mut money = Money::ZERO;
+        let mut place = weight;
+        for digit in digits {
+            if place > WHOLE_DIGITS as i32 / 4 || place < -2 * PLACES || (place == -2 * PLACES && digit % 100 != 0) {
+                return None;
+            }
+            let digit = i128::from(digit);
+            if place >= -PLACES {
+                money.high += digit * 10_i128.pow((4 * (place + PLACES)) as u32);
+            } else {
+                money.low += digit * 10_i128.pow((4 * (place + 2 * PLACES)) as u32);
+            }
+            place -= 1;
+        }
+        if money.high >= 10_i128.pow(LIMB + WHOLE_DIGITS as u32) {
+            return None;
+        }
+        Some(if negative { -money } else { money })
+    }
+
     /// Reads a float by its shortest decimal text, as `x::text::numeric` does: a real 0.1 is 0.1.
     pub fn from_f32(value: f32) -> Option<Money> {
         if value.is_finite() { Money::parse(&format!("{value}")) } else { None }
@@ -140,6 +164,30 @@ impl fmt::Display for Money {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base_10000_is_the_same() {
+        for (negative, weight, digits, text) in [
+            (false, 0, &[12][..], "12"),
+            (true, -1, &[1234, 5600], "-0.123456"),
+            (
+                false,
+                3,
+                &[999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9900],
+                "999999999999999.99999999999999999999999999999900",
+            ),
+            (false, 1, &[1], "10000"),
+            (false, -5, &[1], "0.00000000000000000001"),
+            (false, -8, &[100], "0.000000000000000000000000000001"),
+            (false, 0, &[], "0"),
+        ] {
+            let read = Money::from_base_10000(negative, weight, digits.iter().copied());
+            assert_eq!(read, Some(Money::parse(text).unwrap()), "{text}");
+        }
+        for (weight, digits) in [(4, &[1][..]), (3, &[1000]), (-8, &[1]), (-9, &[1])] {
+            assert_eq!(Money::from_base_10000(false, weight, digits.iter().copied()), None);
+        }
+    }
 
     #[test]
     fn text_round_trips() {

@@ -28,7 +28,7 @@ pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
         let held = count.checked_sub(expected(&measures.counts, position)?)?;
         if held != 0 {
             flags |= 1 << position;
-            put(to, held);
+            put(to, held.into());
         }
     }
     let mut amounts = measures.amounts;
@@ -59,7 +59,7 @@ pub fn unpack(bytes: &[u8]) -> Option<Measures> {
     let has = |position: usize| flags & (1 << position) != 0;
     for position in 0..COUNTS.len() {
         // What most numbers are expected to be is 0: do not compute it.
-        let held = if has(position) { take(&mut rest)? } else { 0 };
+        let held = if has(position) { i64::try_from(take(&mut rest)?).ok()? } else { 0 };
         measures.counts[position] = match position {
             TOTAL_TOKENS | DURATION_COUNT | TTFT_COUNT => held.checked_add(expected(&measures.counts, position)?)?,
             _ => held,
@@ -83,7 +83,7 @@ pub fn unpack(bytes: &[u8]) -> Option<Measures> {
 }
 
 /// What a count mostly is, given those before it.
-fn expected(counts: &[i128; COUNTS.len()], position: usize) -> Option<i128> {
+fn expected(counts: &[i64; COUNTS.len()], position: usize) -> Option<i64> {
     let counted = |sum: usize| if counts[sum] == 0 { 0 } else { counts[REQUESTS] };
     match position {
         TOTAL_TOKENS => counts[INPUT_TOKENS].checked_add(counts[OUTPUT_TOKENS]),
@@ -120,6 +120,14 @@ fn scale(amount: Money) -> u8 {
 }
 
 fn put(to: &mut Vec<u8>, number: i128) {
+    if let Ok(number) = i64::try_from(number) {
+        let mut zigzag = ((number << 1) ^ (number >> 63)) as u64;
+        while zigzag >= 0x80 {
+            to.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        return to.push(zigzag as u8);
+    }
     let mut zigzag = ((number << 1) ^ (number >> 127)) as u128;
     while zigzag >= 0x80 {
         to.push(zigzag as u8 | 0x80);
@@ -179,14 +187,13 @@ mod tests {
         for count in &mut odd.counts {
             *count -= 1_000_003;
         }
-        odd.counts[3] = i128::from(i64::MAX);
-        odd.counts[4] = i128::from(i64::MIN);
-        odd.counts[5] = i128::from(i64::MAX) + 1;
+        odd.counts[3] = i64::MAX;
+        odd.counts[4] = i64::MIN;
         odd.amounts[COST] = Money::parse("-999999999999999.000000000000000000000000000001").unwrap();
         odd.amounts[4] = Money::parse("1000000").unwrap();
         let mut huge = Measures::default();
-        huge.counts[0] = i128::MAX;
-        huge.counts[1] = i128::MIN;
+        huge.counts[0] = i64::MAX;
+        huge.counts[1] = i64::MIN;
         huge.amounts[3] = Money::parse_sum("999999999999999999999.5").unwrap();
         for measures in [Measures::default(), usual(), odd, huge] {
             assert_eq!(unpack(&packed(&measures)), Some(measures));

@@ -61,10 +61,26 @@ impl Table {
         }
     }
 
-    pub fn pending() -> Result<Table> {
+    /// `llm._pending`, with the lock of who reads it, or of who deletes from it.
+    pub fn pending(lock: u32) -> Result<Table> {
         // SAFETY: as above.
-        let relation = unsafe { pg_sys::table_open(own_table(c"_pending")?, pg_sys::AccessShareLock as i32) };
+        let relation = unsafe { pg_sys::table_open(own_table(c"_pending")?, lock as i32) };
         Ok(Table { relation, index: pg_sys::InvalidOid })
+    }
+
+    /// Deletes a row that the active snapshot sees. 40001 where somebody else did since.
+    pub fn delete(&self, place: &pg_sys::ItemPointerData) -> Result<()> {
+        let mut place = *place;
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the table is open with a writer's lock, and no triggers or indexes of it have to be told.
+        let result = unsafe {
+            let command = pg_sys::GetCurrentCommandId(true);
+            pg_sys::heap_delete(self.relation, &mut place, command, std::ptr::null_mut(), true, &mut failure, false)
+        };
+        if result == pg_sys::TM_Result::TM_Ok {
+            return Ok(());
+        }
+        Err(Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to concurrent delete"))
     }
 
     /// The rows of an organization whose buckets lie in `from..to`, in order of bucket; of one series or of all.
@@ -83,18 +99,23 @@ impl Table {
             unsafe {
                 let data = (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff));
                 let head = data.cast::<Head>();
-                f(&Row { series: (*head).series, bucket: (*head).bucket, measures: measures_of(data) })
+                f(&Row { series: (*head).series, bucket: (*head).bucket, measures: measures_of(data) })?;
+                Ok(true)
             }
         })
     }
 
-    /// The pending rows of an organization, as attributes.
-    pub fn of_organization<const N: usize>(&self, organization: &str, mut f: impl FnMut(&[pg_sys::Datum; N]) -> Result<()>) -> Result<()> {
+    /// The pending rows of an organization, or all, as attributes and their place; `f` says whether to go on.
+    pub fn attributes<const N: usize>(
+        &self,
+        organization: Option<&str>,
+        mut f: impl FnMut(&[pg_sys::Datum; N], &pg_sys::ItemPointerData) -> Result<bool>,
+    ) -> Result<()> {
         const ORGANIZATION: i16 = 4;
         // SAFETY: a text that lives as long as the memory context of the call.
-        let organization =
-            unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(organization.as_ptr().cast(), organization.len() as i32)) };
-        let mut keys = vec![key(ORGANIZATION, pg_sys::BTEqualStrategyNumber as u16, pg_sys::Oid::from(pg_sys::F_TEXTEQ), organization)];
+        let text = |text: &str| unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)) };
+        let is = |text| key(ORGANIZATION, pg_sys::BTEqualStrategyNumber as u16, pg_sys::Oid::from(pg_sys::F_TEXTEQ), text);
+        let mut keys: Vec<pg_sys::ScanKeyData> = organization.map(text).map(is).into_iter().collect();
         // SAFETY: the table is open, its rows have N attributes.
         unsafe {
             let descriptor = (*self.relation).rd_att;
@@ -103,21 +124,21 @@ impl Table {
                 let mut values = [pg_sys::Datum::from(0); N];
                 let mut nulls = [false; N];
                 pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-                f(&values)
+                f(&values, &(*tuple).t_self)
             })
         }
     }
 
-    fn scan(&self, keys: &mut [pg_sys::ScanKeyData], mut f: impl FnMut(pg_sys::HeapTuple) -> Result<()>) -> Result<()> {
+    fn scan(&self, keys: &mut [pg_sys::ScanKeyData], mut f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {
         // SAFETY: the table is open and the active snapshot outlives the scan, which is ended here, or with the transaction where an error
         // of PostgreSQL unwinds.
         unsafe {
             let with_index = self.index != pg_sys::InvalidOid;
             let snapshot = pg_sys::GetActiveSnapshot();
             let scan = pg_sys::systable_beginscan(self.relation, self.index, with_index, snapshot, keys.len() as i32, keys.as_mut_ptr());
-            let mut result = Ok(());
+            let mut result = Ok(true);
             let mut rows: u32 = 0;
-            while result.is_ok() {
+            while matches!(result, Ok(true)) {
                 let tuple = pg_sys::systable_getnext(scan);
                 if tuple.is_null() {
                     break;
@@ -129,7 +150,7 @@ impl Table {
                 result = f(tuple);
             }
             pg_sys::systable_endscan(scan);
-            result
+            result.map(drop)
         }
     }
 }

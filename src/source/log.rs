@@ -58,7 +58,7 @@ pub unsafe extern "C-unwind" fn llm_read_log(fcinfo: pg_sys::FunctionCallInfo) -
 
 /// Takes all rows of one table out of `llm._pending` or into the kept ones, as seen by the active snapshot; not those that were there
 /// when the log was attached without its history.
-pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i128) -> Result<()> {
+pub fn take(source: i32, relation: pg_sys::Oid, kind: Kind, sign: i64) -> Result<()> {
     let sql = "SELECT counts_from FROM llm.source WHERE id = $1";
     let from = {
         let _rights = ActingAs::extension_owner()?;
@@ -157,7 +157,7 @@ fn probe<T: FromDatum>(
 }
 
 /// Reads and adds up rows of a log, or of one table of its tree, as seen by the active snapshot.
-pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i128) -> Result<Deltas> {
+pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i64) -> Result<Deltas> {
     let (mapping, oid) = find(source, relation)?;
     let _rights = ActingAs::user(owner_of(oid)?, true);
     // SAFETY: the relation is open while its rows are read; values are used before the memory of their row is reset; the snapshot is the

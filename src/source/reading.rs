@@ -1,7 +1,7 @@
 //! The one reading of a log row, used by capture, backfill, rebuild and verify alike, so that what is added is what is taken away.
 
 use crate::error::{Error, Result};
-use crate::pending::numeric_text;
+use crate::numeric::{self, numeric_text};
 use crate::source::column::columns;
 use crate::source::expression::{self, Parsed};
 use crate::source::mapping::{Mapping, Origin};
@@ -74,6 +74,15 @@ impl Reading {
         Ok(Reading { inputs, places, maps_total })
     }
 
+    /// How many of a row's attributes, of `all`, have to be looked at: expressions may use any.
+    pub fn attributes(&self, all: i32) -> i32 {
+        let of = |place: &Place| match place {
+            Place::Attribute(number) => i32::from(*number),
+            Place::Expression(_) => all,
+        };
+        self.places.iter().map(of).max().unwrap_or(all)
+    }
+
     /// Whether any value needs functions to be called whose outcome could depend on settings, or which are the host's.
     pub fn needs_evaluation(&self) -> bool {
         self.places.iter().any(|place| matches!(place, Place::Expression(_)))
@@ -85,7 +94,7 @@ impl Reading {
     ///
     /// # Safety
     /// Each value is a valid datum of the type that was bound, and outlives the row.
-    pub unsafe fn row<'a>(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Option<(Micros, Row<'a>, i128)> {
+    pub unsafe fn row<'a>(&self, value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Option<(Micros, Row<'a>, i64)> {
         let mut row = Row { organization: UNKNOWN_ORGANIZATION.into(), ..Row::default() };
         let mut created_at = None;
         let mut skipped = 0;
@@ -105,12 +114,12 @@ impl Reading {
                     }
                     Role::Dimension(dimension) => row.dimensions[dimension as usize] = bounded(text(input.form, datum)),
                     Role::Tokens(at) => match whole_number(input.form, datum) {
-                        Some(number) => row.measures.counts[at] = number.into(),
+                        Some(number) => row.measures.counts[at] = number,
                         None => skipped += 1,
                     },
                     Role::Milliseconds(at) => match whole_number(input.form, datum) {
                         Some(number) => {
-                            row.measures.counts[at] = number.into();
+                            row.measures.counts[at] = number;
                             row.measures.counts[at + 1] = 1;
                         }
                         None => skipped += 1,
@@ -256,7 +265,7 @@ unsafe fn money(form: Form, datum: pg_sys::Datum) -> Option<Money> {
         Form::Float4 => Money::from_f32(f32::from_bits(datum.value() as u32)),
         Form::Float8 => Money::from_f64(f64::from_bits(datum.value() as u64)),
         // SAFETY: the form was chosen by the type.
-        Form::Numeric => Money::parse(&unsafe { numeric_text(datum) }),
+        Form::Numeric => unsafe { numeric::money(datum) },
         _ => None,
     }
 }

@@ -45,10 +45,10 @@ fn try_run(client: &mut Client, sql: &str) -> bool {
 const MAINTENANCE: [&str; 12] = [
     "VACUUM public.requests, public.calls, public.log",
     "VACUUM llm._pending, llm._rollup_detail",
-    "VACUUM (ANALYZE) llm._rollup_model",
+    "VACUUM (ANALYZE) llm._rollup_model_day",
     "ANALYZE public.requests, public.log, llm._pending, llm.series",
     "REINDEX INDEX CONCURRENTLY llm._rollup_detail_key",
-    "REINDEX INDEX CONCURRENTLY llm._rollup_key_key",
+    "REINDEX INDEX CONCURRENTLY llm._rollup_key_day_key",
     "REINDEX TABLE CONCURRENTLY public.requests",
     "ALTER TABLE public.requests ADD COLUMN IF NOT EXISTS soak int",
     "ALTER TABLE public.requests DROP COLUMN IF EXISTS soak",
