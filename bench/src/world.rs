@@ -5,7 +5,7 @@ use llm_analytics_tests::db::{run, text};
 use postgres::{Client, SimpleQueryMessage};
 use std::time::Instant;
 
-/// From the environment: QUICK, ROWS, DAYS, ORGANIZATIONS, SEED (of the generator's dice), ONLY.
+/// From the environment: QUICK, ROWS, DAYS, ORGANIZATIONS, ONLY.
 pub struct Parameters {
     pub is_quick: bool,
     pub rows: u64,
@@ -58,6 +58,7 @@ impl World {
             "llm.worker = off",
             "llm.fold_interval = 1s",
             "fsync = on",
+            "synchronous_commit = on",
         ]
         .map(String::from);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
