@@ -219,7 +219,7 @@ fn waits_for_space() {
             &mut client,
             &format!(
                 "INSERT INTO public.requests (id, created_at, organization_id, project_id, api_key_id, model, cost)
-                 SELECT {from} + i, '2026-03-03Z'::timestamptz + i * interval '7 minutes', 'org', 'p' || i % 9, 'k' || i, 'm', 0.01
+                 SELECT {from} + i, '2026-03-03Z'::timestamptz + i * interval '7 minutes', 'org', 'p' || i % 9, 'k' || {from} + i, 'm', 0.01
                  FROM generate_series(1, 20000) i"
             ),
         );
