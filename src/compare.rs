@@ -54,15 +54,17 @@ impl Sides {
             [instant(range.from)?.into(), instant(range.to)?.into(), range.organization.clone().into(), sources.to_vec().into()];
         for (level, sign) in [(DETAIL, -1), (KEPT, 1)] {
             pending::records(&level_rows(&level), &arguments, See::Active, |record, _| {
-                if !finals.hold(record.source, record.texts[0], record.bucket) {
+                let organization = record.organization()?;
+                if !finals.hold(record.source, organization, record.bucket) {
                     add(if sign < 0 { &mut sides.stands } else { &mut sides.should }, record, Kind::Detail)?;
-                    sides.count(record.source, record.texts[0], record.bucket, sign * record.measures.counts[REQUESTS]);
+                    sides.count(record.source, organization, record.bucket, sign * record.measures()?.counts[REQUESTS]);
                 }
                 Ok(())
             })?;
         }
         pending::records(&pending_rows(), &arguments, See::Active, |record, place| {
-            if finals.hold(record.source, record.texts[0], record.bucket) {
+            let organization = record.organization()?;
+            if finals.hold(record.source, organization, record.bucket) {
                 return Ok(());
             }
             // Those shown are part of what stands now, those kept of what will.
@@ -71,12 +73,12 @@ impl Sides {
                 add(&mut sides.should, record, Kind::Detail)?;
             }
             add(&mut sides.waiting, record, if is_kept { Kind::Kept } else { Kind::Detail })?;
-            let requests = record.measures.counts[REQUESTS];
-            sides.count(record.source, record.texts[0], record.bucket, if is_kept { requests } else { -requests });
+            let requests = record.measures()?.counts[REQUESTS];
+            sides.count(record.source, organization, record.bucket, if is_kept { requests } else { -requests });
             let place = place.ok_or_else(|| Error::internal("pending row without a place"))?;
             // SAFETY: the column is a tid; it is copied.
             let place = unsafe { *place.cast_mut_ptr::<pg_sys::ItemPointerData>() };
-            sides.pending.push(Waiting { source: record.source, organization: record.texts[0].to_string(), bucket: record.bucket, place });
+            sides.pending.push(Waiting { source: record.source, organization: organization.to_string(), bucket: record.bucket, place });
             Ok(())
         })?;
         Ok(sides)
@@ -88,7 +90,7 @@ impl Sides {
 }
 
 fn add(to: &mut Deltas, record: &Record<'_>, kind: Kind) -> Result<()> {
-    to.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
+    to.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures()?, 1).map_err(Error::from)
 }
 
 /// What a coarse level should hold in a range, that is the sums of detail, and what it does. A day that the range touches is compared whole.
@@ -105,11 +107,11 @@ pub fn coarse(level: &Level, range: &Range) -> Result<(Deltas, Deltas)> {
         pending::records(&level_rows(level_read), &arguments, See::Active, |record, _| {
             let mut texts = record.texts;
             for dimension in Dimension::ALL.into_iter().filter(|dimension| !level.series.keeps(*dimension)) {
-                texts[1 + dimension as usize] = "";
+                texts[1 + dimension as usize] = b"";
             }
             let source = if level.series.by_source { record.source } else { 0 };
             let begin = level.grain.start(record.bucket);
-            side.add_sum(source, Kind::Detail, begin, texts.into_iter(), &record.measures, 1).map_err(Error::from)
+            side.add_sum(source, Kind::Detail, begin, texts.into_iter(), &record.measures()?, 1).map_err(Error::from)
         })?;
     }
     let [should, stands] = sides;

@@ -23,11 +23,11 @@ pub fn batch(limit: i64) -> Result<i64> {
             kind if kind == Kind::Detail as i16 => Kind::Detail,
             kind if kind == Kind::Kept as i16 => Kind::Kept,
             _ => {
-                *skipped.entry(record.source).or_default() += record.measures.counts[measure::REQUESTS];
+                *skipped.entry(record.source).or_default() += record.measures()?.counts[measure::REQUESTS];
                 return Ok(());
             }
         };
-        deltas.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
+        deltas.add_sum(record.source, kind, record.bucket, record.texts.into_iter(), &record.measures()?, 1).map_err(Error::from)
     })?;
     drop(snapshot);
     rollup::apply(&deltas, &Level::EVERY)?;

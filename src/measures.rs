@@ -29,12 +29,24 @@ pub unsafe fn datum(measures: &Measures, buffer: &mut Vec<u8>) -> Result<pg_sys:
 /// # Safety
 /// The datum is a value of the type.
 pub unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Measures> {
-    // SAFETY: as the caller promises; it is neither compressed nor stored elsewhere (STORAGE main, a few hundred bytes at most).
-    let bytes = unsafe {
+    // SAFETY: as the caller promises.
+    from_bytes(unsafe { bytes(datum) })
+}
+
+pub fn from_bytes(bytes: &[u8]) -> Result<Measures> {
+    packed::unpack(bytes).ok_or_else(|| Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a value of llm.measures is damaged"))
+}
+
+/// What a varlena holds.
+///
+/// # Safety
+/// The datum is one, and outlives the bytes, or the current memory context does where it has to be detoasted.
+pub unsafe fn bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: as the caller promises.
+    unsafe {
         let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         std::slice::from_raw_parts(pgrx::varlena::vardata_any(varlena).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(varlena))
-    };
-    packed::unpack(bytes).ok_or_else(|| Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a value of llm.measures is damaged"))
+    }
 }
 
 /// An array of values, as an argument of a statement.

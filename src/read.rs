@@ -2,10 +2,11 @@
 //! What keys are called is `breakdown`'s business.
 
 use crate::error::{Error, Result};
+use crate::measures;
+use crate::pending::{self, Record};
 use crate::query::{self, See};
 use crate::rollup::list;
 use crate::rollup::scan::{Row, Table};
-use crate::{measures, pending};
 use chrono::NaiveDate;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Kind, Measures, Overflow};
@@ -17,7 +18,7 @@ use llm_analytics_core::request::percent;
 use llm_analytics_core::window::Window;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// The measures `M` of the answers.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -102,14 +103,14 @@ pub struct Owner {
 
 impl Filter {
     /// Whether pending usage of these dimensions is asked for; of series the database is asked ([`conditions`]).
-    fn admits(&self, dimensions: &[&str; Dimension::ALL.len()]) -> bool {
-        let of = |dimension: Dimension| dimensions[dimension as usize];
-        let is_one_of = |keys: &[String]| keys.iter().any(|key| key == of(Dimension::ApiKey));
-        self.project.as_ref().is_none_or(|project| project == of(Dimension::Project))
+    fn admits(&self, usage: &Record<'_>) -> bool {
+        let of = |dimension| usage.dimension(dimension);
+        let is_one_of = |keys: &[String]| keys.iter().any(|key| key.as_bytes() == of(Dimension::ApiKey));
+        self.project.as_ref().is_none_or(|project| project.as_bytes() == of(Dimension::Project))
             && self.keys.as_ref().is_none_or(|keys| is_one_of(keys))
             && self.owner.as_ref().is_none_or(|owner| {
                 let user = of(Dimension::User);
-                owner.user == user || (user.is_empty() && is_one_of(&owner.keys))
+                owner.user.as_bytes() == user || (user.is_empty() && is_one_of(&owner.keys))
             })
     }
 }
@@ -132,7 +133,7 @@ pub struct Group {
 
 pub fn groups(asked: &Asked<'_>) -> Result<Vec<Group>> {
     let window = Window::new(asked.starts);
-    let mut sums = Sums { asked, groups: Vec::new(), known: HashMap::new() };
+    let mut sums = Sums { asked, groups: Vec::new(), known: FxHashMap::default(), key: Vec::new() };
     sums.add_rollups(&window)?;
     sums.add_pending()?;
     let mut groups = sums.groups;
@@ -161,20 +162,24 @@ struct Sums<'a> {
     asked: &'a Asked<'a>,
     groups: Vec<Group>,
     /// The values, each followed by NUL -> position in `groups`.
-    known: HashMap<Vec<u8>, usize>,
+    known: FxHashMap<Vec<u8>, usize>,
+    key: Vec<u8>,
 }
 
 impl Sums<'_> {
-    fn group<'v>(&mut self, values: impl Iterator<Item = &'v str> + Clone) -> usize {
-        let mut key = Vec::new();
+    fn group<'v>(&mut self, values: impl Iterator<Item = &'v [u8]> + Clone) -> Result<usize> {
+        self.key.clear();
         for value in values.clone() {
-            key.extend_from_slice(value.as_bytes());
-            key.push(0);
+            self.key.extend_from_slice(value);
+            self.key.push(0);
         }
-        *self.known.entry(key).or_insert_with(|| {
-            self.groups.push(Group { values: values.map(String::from).collect(), days: Vec::new() });
-            self.groups.len() - 1
-        })
+        if let Some(group) = self.known.get(&self.key) {
+            return Ok(*group);
+        }
+        let values = values.map(|value| pending::text(value).map(String::from)).collect::<Result<_>>()?;
+        self.groups.push(Group { values, days: Vec::new() });
+        self.known.insert(self.key.clone(), self.groups.len() - 1);
+        Ok(self.groups.len() - 1)
     }
 
     /// Adds to a day, or takes from it.
@@ -226,7 +231,7 @@ impl Sums<'_> {
         query::each(&sql, &arguments, See::Active, |row| {
             let values: Vec<String> = (0..dimensions.len()).map(|at| row.get::<String>(at as i32 + 2).unwrap_or_default()).collect();
             let id = row.get::<i32>(1).ok_or_else(|| Error::internal("series without a number"))?;
-            found.push((id, self.group(values.iter().map(String::as_str))));
+            found.push((id, self.group(values.iter().map(String::as_bytes))?));
             Ok(())
         })?;
         found.sort_unstable();
@@ -263,14 +268,12 @@ impl Sums<'_> {
             if record.kind != Kind::Detail as i16 || record.bucket < *first || record.bucket >= *last {
                 return Ok(());
             }
-            let mut dimensions = [""; Dimension::ALL.len()];
-            dimensions.copy_from_slice(&record.texts[1..]);
-            if !asked.filter.admits(&dimensions) {
+            if !asked.filter.admits(record) {
                 return Ok(());
             }
-            let group = self.group(asked.dimensions.iter().map(|dimension| dimensions[*dimension as usize]));
+            let group = self.group(asked.dimensions.iter().map(|dimension| record.dimension(*dimension)))?;
             let day = asked.starts.partition_point(|start| *start <= record.bucket) - 1;
-            self.add(group, day, &record.measures, 1)
+            self.add(group, day, &record.measures()?, 1)
         })
     }
 }

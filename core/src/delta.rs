@@ -100,17 +100,17 @@ pub struct Deltas {
 impl Deltas {
     /// Adds (`sign` 1) or takes away (`sign` -1) one row.
     pub fn add(&mut self, source: i32, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i64) -> Result<(), Overflow> {
-        let texts = std::iter::once(row.organization.as_ref()).chain(row.dimensions.iter().map(AsRef::as_ref));
+        let texts = std::iter::once(&row.organization).chain(&row.dimensions).map(|text| text.as_bytes());
         self.add_sum(source, kind, bucket, texts, &row.measures, sign)
     }
 
     /// Adds or takes away a sum of rows; `texts` are the organization and the dimensions.
-    pub fn add_sum<'t>(
+    pub fn add_sum(
         &mut self,
         source: i32,
         kind: Kind,
         bucket: Micros,
-        texts: impl Iterator<Item = &'t str>,
+        texts: impl Iterator<Item: AsRef<[u8]>>,
         measures: &Measures,
         sign: i64,
     ) -> Result<(), Overflow> {
@@ -120,7 +120,7 @@ impl Deltas {
         self.key.push(kind as i16 as u8);
         for text in texts {
             // Texts hold no NUL byte in PostgreSQL, so it separates them.
-            self.key.extend_from_slice(text.as_bytes());
+            self.key.extend_from_slice(text.as_ref());
             self.key.push(0);
         }
         match self.sums.get_mut(self.key.as_slice()) {

@@ -105,28 +105,11 @@ impl Table {
         })
     }
 
-    /// The pending rows of an organization, or all, as attributes and their place; `f` says whether to go on.
-    pub fn attributes<const N: usize>(
-        &self,
-        organization: Option<&str>,
-        mut f: impl FnMut(&[pg_sys::Datum; N], &pg_sys::ItemPointerData) -> Result<bool>,
-    ) -> Result<()> {
-        const ORGANIZATION: i16 = 4;
-        // SAFETY: a text that lives as long as the memory context of the call.
-        let text = |text: &str| unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)) };
-        let is = |text| key(ORGANIZATION, pg_sys::BTEqualStrategyNumber as u16, pg_sys::Oid::from(pg_sys::F_TEXTEQ), text);
-        let mut keys: Vec<pg_sys::ScanKeyData> = organization.map(text).map(is).into_iter().collect();
-        // SAFETY: the table is open, its rows have N attributes.
-        unsafe {
-            let descriptor = (*self.relation).rd_att;
-            debug_assert_eq!((*descriptor).natts as usize, N);
-            self.scan(&mut keys, |tuple| {
-                let mut values = [pg_sys::Datum::from(0); N];
-                let mut nulls = [false; N];
-                pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-                f(&values, &(*tuple).t_self)
-            })
-        }
+    /// All rows; `f` says whether to go on.
+    pub fn tuples(&self, mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<bool>) -> Result<()> {
+        // SAFETY: the table is open.
+        let descriptor = unsafe { (*self.relation).rd_att };
+        self.scan(&mut [], |tuple| f(tuple, descriptor))
     }
 
     fn scan(&self, keys: &mut [pg_sys::ScanKeyData], mut f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {

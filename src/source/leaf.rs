@@ -69,7 +69,7 @@ fn remembered(source: i32, relation: pg_sys::Oid) -> Result<Deltas> {
         "SELECT {columns} FROM llm._left l WHERE l.source = $1 AND (l.leaf_oid = $2 OR (l.leaf_oid = 0 AND l.leaf = llm._qualified($2)))"
     );
     pending::records(&sql, &[source.into(), relation.into()], See::Active, |record, _| {
-        was.add_sum(source, Kind::Detail, record.bucket, record.texts.into_iter(), &record.measures, 1).map_err(Error::from)
+        was.add_sum(source, Kind::Detail, record.bucket, record.texts.into_iter(), &record.measures()?, 1).map_err(Error::from)
     })?;
     Ok(was)
 }
