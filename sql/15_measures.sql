@@ -21,10 +21,6 @@ COMMENT ON FUNCTION llm._measures_out(llm.measures) IS 'output of llm.measures';
 COMMENT ON FUNCTION llm._measures_recv(internal) IS 'binary input of llm.measures: its text';
 COMMENT ON FUNCTION llm._measures_send(llm.measures) IS 'binary output of llm.measures: its text';
 
-CREATE FUNCTION llm._plus(llm.measures, llm.measures) RETURNS llm.measures
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_measures_plus';
-COMMENT ON FUNCTION llm._plus(llm.measures, llm.measures) IS 'the sum of two values. Errors: 22003';
-
 CREATE FUNCTION llm._count(llm.measures, int) RETURNS bigint
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_measures_count';
 COMMENT ON FUNCTION llm._count(llm.measures, int) IS 'one of the whole numbers, from 0, in the order of the columns of llm.usage';

@@ -86,8 +86,8 @@ BEGIN
         (10, 'detail_day'), (11, 'project_model_day'), (12, 'model_day'), (13, 'key_day'), (14, 'project_day')) v (id, name)
     LOOP
         EXECUTE pg_catalog.format('CREATE TABLE llm.%I PARTITION OF llm.rollup FOR VALUES IN (%s)', '_rollup_' || level.name, level.id);
-        EXECUTE pg_catalog.format('CREATE UNIQUE INDEX %I ON llm.%I (org, bucket, series)', '_rollup_' || level.name || '_key', '_rollup_' || level.name);
-        EXECUTE pg_catalog.format('ALTER TABLE llm.%I REPLICA IDENTITY USING INDEX %I', '_rollup_' || level.name, '_rollup_' || level.name || '_key');
+        EXECUTE pg_catalog.format('CREATE INDEX %I ON llm.%I (org, bucket)', '_rollup_' || level.name || '_range', '_rollup_' || level.name);
+        EXECUTE pg_catalog.format('ALTER TABLE llm.%I REPLICA IDENTITY FULL', '_rollup_' || level.name);
         EXECUTE pg_catalog.format('COMMENT ON TABLE llm.%I IS %L', '_rollup_' || level.name, 'level ' || level.name || ' of llm.rollup');
     END LOOP;
 END

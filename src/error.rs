@@ -48,6 +48,11 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
     }
 
+    /// 40001, as PostgreSQL says it.
+    pub fn serialization(what: &str) -> Error {
+        Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, format!("could not serialize access due to concurrent {what}"))
+    }
+
     /// XX000: what cannot happen.
     pub fn internal(message: impl Into<String>) -> Error {
         Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message)

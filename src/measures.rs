@@ -5,7 +5,6 @@ use llm_analytics_core::delta::{Measures, Overflow};
 use llm_analytics_core::measure::{AMOUNTS, COUNTS};
 use llm_analytics_core::money::Money;
 use llm_analytics_core::packed;
-use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use serde_json::{Map, Number, Value};
 use std::ffi::{CStr, CString};
@@ -46,27 +45,6 @@ pub unsafe fn bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     unsafe {
         let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         std::slice::from_raw_parts(pgrx::varlena::vardata_any(varlena).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(varlena))
-    }
-}
-
-/// An array of values, as an argument of a statement.
-pub fn array<'m>(all: impl Iterator<Item = &'m Measures>) -> Result<DatumWithOid<'static>> {
-    let mut buffer = Vec::new();
-    // SAFETY: the array is made in the current memory context, of values of the type, which is a varlena, aligned as an int.
-    unsafe {
-        let namespace = pg_sys::get_namespace_oid(c"llm".as_ptr(), false);
-        let name = pg_sys::Datum::from(c"measures".as_ptr());
-        let element = pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
-            pg_sys::Anum_pg_type_oid as i16,
-            name,
-            pg_sys::Datum::from(namespace),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-        );
-        let mut values = all.map(|measures| datum(measures, &mut buffer)).collect::<Result<Vec<pg_sys::Datum>>>()?;
-        let array = pg_sys::construct_array(values.as_mut_ptr(), values.len() as i32, element, -1, false, b'i' as std::ffi::c_char);
-        Ok(DatumWithOid::new(pg_sys::Datum::from(array), pg_sys::get_array_type(element)))
     }
 }
 
@@ -140,7 +118,6 @@ sql_function!(llm_measures_in, pg_finfo_llm_measures_in, input);
 sql_function!(llm_measures_out, pg_finfo_llm_measures_out, output);
 sql_function!(llm_measures_recv, pg_finfo_llm_measures_recv, receive);
 sql_function!(llm_measures_send, pg_finfo_llm_measures_send, send);
-sql_function!(llm_measures_plus, pg_finfo_llm_measures_plus, plus);
 sql_function!(llm_measures_count, pg_finfo_llm_measures_count, count);
 sql_function!(llm_measures_amount, pg_finfo_llm_measures_amount, amount);
 
@@ -178,15 +155,6 @@ unsafe fn send(call: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
     unsafe {
         let text = to_text(&from_datum(argument(call, 0))?)?;
         Ok(pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)))
-    }
-}
-
-unsafe fn plus(call: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
-    // SAFETY: both arguments are values of the type.
-    unsafe {
-        let mut sum = from_datum(argument(call, 0))?;
-        sum.add(&from_datum(argument(call, 1))?, 1)?;
-        datum(&sum, &mut Vec::new())
     }
 }
 

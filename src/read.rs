@@ -200,16 +200,20 @@ impl Sums<'_> {
         let days = Level::cheapest(&needed);
         let series_of_days = self.series(org, days)?;
         if window.days.0 < window.days.1 {
-            self.scan(&Table::of_level(&days)?, org, &series_of_days, window.days, |sums, group, row, measures| {
-                sums.add(group, window.day(row.bucket), measures, 1)
-            })?;
+            self.scan(
+                &Table::of_level(&days, pg_sys::AccessShareLock)?,
+                org,
+                &series_of_days,
+                window.days,
+                |sums, group, row, measures| sums.add(group, window.day(row.bucket), measures, 1),
+            )?;
         }
         if window.parts.is_empty() {
             return Ok(());
         }
         let others = if days.series == DETAIL.series { None } else { Some(self.series(org, DETAIL)?) };
         let series = others.as_ref().unwrap_or(&series_of_days);
-        let table = Table::of_level(&DETAIL)?;
+        let table = Table::of_level(&DETAIL, pg_sys::AccessShareLock)?;
         for part in &window.parts {
             self.scan(&table, org, series, (part.from, part.to), |sums, group, _, measures| {
                 sums.add(group, part.day, measures, 1)?;
@@ -246,19 +250,12 @@ impl Sums<'_> {
         range: (Micros, Micros),
         mut f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
     ) -> Result<()> {
-        let mut row = |row: &Row| {
+        table.range(org, range.0, range.1, |row: &Row| {
             let Ok(at) = series.binary_search_by_key(&row.series, |(id, _)| *id) else { return Ok(()) };
             // SAFETY: the row's own value.
             let measures = unsafe { measures::from_datum(row.measures)? };
             f(self, series[at].1, row, &measures)
-        };
-        if series.len() > FEW {
-            return table.range(org, range.0, range.1, None, row);
-        }
-        for (id, _) in series {
-            table.range(org, range.0, range.1, Some(*id), &mut row)?;
-        }
-        Ok(())
+        })
     }
 
     fn add_pending(&mut self) -> Result<()> {
@@ -277,9 +274,6 @@ impl Sums<'_> {
         })
     }
 }
-
-/// So many series are read one by one, more at once, skipping others.
-const FEW: usize = 4;
 
 /// The dimensions a level must have, and the conditions on `x`, each with its AND: $1 project, $2 API keys, $3 user, $4 their keys.
 fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {

@@ -1,6 +1,6 @@
 //! The levels of the rollup: which dimensions each keeps at which grain, and which one answers a question most cheaply.
 
-use crate::bucket::{MICROS_PER_DAY, Micros};
+use crate::bucket::{MICROS_PER_DAY, MICROS_PER_HOUR, Micros};
 use crate::dimension::Dimension::{self, ApiKey, Mapping, Mode, Project, Provider, User};
 
 /// How much time a row of a level holds.
@@ -13,6 +13,14 @@ pub enum Grain {
 }
 
 impl Grain {
+    /// The most that a row holds.
+    pub fn length(self) -> Micros {
+        match self {
+            Grain::Bucket => MICROS_PER_HOUR,
+            Grain::Day => MICROS_PER_DAY,
+        }
+    }
+
     /// The start of the row that holds a bucket.
     pub fn start(self, bucket: Micros) -> Micros {
         match self {

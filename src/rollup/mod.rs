@@ -4,16 +4,19 @@
 //! SQL is put together from the closed lists of levels, dimensions and measures in `core`, never from data.
 
 pub mod scan;
+mod write;
 
 use crate::error::{Error, Result};
-use crate::measures;
 use crate::pending::own_table;
+use crate::rights::Snapshot;
+use crate::rollup::write::Gain;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Deltas, Kind, Measures, Overflow};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::level::{KEPT, Level, Series as SeriesLevel};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use rustc_hash::FxHashMap;
 use std::collections::{HashMap, HashSet};
 
 /// Who locks `llm._fold_lock`, and against whom. A table lock, because any role could take an advisory lock.
@@ -51,7 +54,7 @@ struct Gains<'k> {
     /// In the order they were met.
     series: Vec<Series<'k>>,
     /// By position in `series` and bucket.
-    sums: HashMap<(usize, Micros), Measures>,
+    sums: FxHashMap<(usize, Micros), Measures>,
 }
 
 /// Rows that go into one statement.
@@ -95,8 +98,8 @@ fn intern_organizations(deltas: &Deltas) -> Result<HashMap<String, i32>> {
 }
 
 fn gains_of<'k>(of: &'static SeriesLevel, kind: Kind, deltas: &'k Deltas, organizations: &HashMap<String, i32>) -> Result<Gains<'k>> {
-    let mut gains = Gains { of, series: Vec::new(), sums: HashMap::new() };
-    let mut positions: HashMap<Series<'k>, usize> = HashMap::new();
+    let mut gains = Gains { of, series: Vec::new(), sums: FxHashMap::default() };
+    let mut positions: FxHashMap<Series<'k>, usize> = FxHashMap::default();
     for (key, measures) in deltas.iter().filter(|(key, _)| key.kind() == kind as i16) {
         let mut dimensions = [""; Dimension::ALL.len()];
         for (dimension, text) in Dimension::ALL.into_iter().zip(key.texts().skip(1)) {
@@ -116,27 +119,25 @@ fn gains_of<'k>(of: &'static SeriesLevel, kind: Kind, deltas: &'k Deltas, organi
     Ok(gains)
 }
 
-/// Upserts what a level gains, in key order; how many rows.
+/// Adds what a level gains to its rows, in key order; how many rows.
 fn write(level: &Level, gains: &Gains<'_>, numbers: &[i32]) -> Result<i64> {
-    let mut sums: HashMap<(usize, Micros), Measures> = HashMap::new();
+    let mut sums: FxHashMap<(usize, Micros), Measures> = FxHashMap::default();
     for ((position, bucket), sum) in &gains.sums {
         sums.entry((*position, level.grain.start(*bucket))).or_default().add(sum, 1)?;
     }
     sums.retain(|_, sum| !sum.is_zero());
-    let mut rows: Vec<(i32, Micros, i32, &Measures)> =
-        sums.iter().map(|((position, bucket), sum)| (gains.series[*position].0, *bucket, numbers[*position], sum)).collect();
-    rows.sort_unstable_by_key(|(org, bucket, series, _)| (*org, *bucket, *series));
-    let sql = upsert(level);
-    for chunk in rows.chunks(CHUNK) {
-        let buckets: std::result::Result<Vec<_>, _> = chunk.iter().map(|row| TimestampWithTimeZone::try_from(row.1)).collect();
-        let arguments: [DatumWithOid<'_>; 4] = [
-            chunk.iter().map(|row| row.0).collect::<Vec<i32>>().into(),
-            chunk.iter().map(|row| row.2).collect::<Vec<i32>>().into(),
-            buckets.map_err(|_| Error::internal("bucket out of range"))?.into(),
-            measures::array(chunk.iter().map(|row| row.3))?,
-        ];
-        Spi::connect_mut(|client| client.update(sql.as_str(), None, &arguments).map(drop))?;
-    }
+    let mut rows: Vec<Gain<'_>> = sums
+        .iter()
+        .map(|((position, bucket), measures)| Gain {
+            org: gains.series[*position].0,
+            bucket: *bucket,
+            series: numbers[*position],
+            measures,
+        })
+        .collect();
+    rows.sort_unstable_by_key(Gain::key);
+    let _snapshot = Snapshot::of_statement();
+    write::add(level, &rows)?;
     i64::try_from(rows.len()).map_err(|_| Overflow.into())
 }
 
@@ -203,18 +204,6 @@ fn series_new() -> String {
         dimensions(""),
         dimensions("q."),
         series_arrays()
-    )
-}
-
-/// $1 organizations, $2 series, $3 buckets, $4 measures.
-fn upsert(level: &Level) -> String {
-    format!(
-        "INSERT INTO {table} AS r (org, series, bucket, level, measures)
-         SELECT q.org, q.series, q.bucket, {id}, q.measures
-         FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::llm.measures[]) AS q (org, series, bucket, measures)
-         ON CONFLICT (org, bucket, series) DO UPDATE SET measures = llm._plus(r.measures, EXCLUDED.measures)",
-        table = level.table(),
-        id = level.id,
     )
 }
 

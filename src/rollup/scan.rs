@@ -13,6 +13,7 @@ pub struct Row {
     pub series: i32,
     pub bucket: Micros,
     pub measures: pg_sys::Datum,
+    pub place: pg_sys::ItemPointerData,
 }
 
 /// The columns of `llm.rollup` before the measures, as they lie in a row: none of them can be NULL.
@@ -36,7 +37,6 @@ unsafe fn measures_of(data: *mut u8) -> pg_sys::Datum {
 
 /// Attributes of `llm.rollup` (sql/20_numbers.sql).
 const ORG: i16 = 1;
-const SERIES: i16 = 2;
 const BUCKET: i16 = 3;
 
 /// An open table.
@@ -46,19 +46,15 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn of_level(level: &Level) -> Result<Table> {
-        let name = CString::new(format!("_rollup_{}", level.name)).unwrap_or_default();
-        // SAFETY: opened with a reader's lock, which is held to the end of the transaction as a statement's would be.
-        unsafe {
-            let relation = pg_sys::table_open(own_table(&name)?, pg_sys::AccessShareLock as i32);
-            // The key: org, bucket, series.
-            let index = pg_sys::RelationGetReplicaIndex(relation);
-            if index == pg_sys::InvalidOid {
-                pg_sys::table_close(relation, pg_sys::NoLock as i32);
-                return Err(Error::internal(format!("llm._rollup_{} has lost its key", level.name)));
-            }
-            Ok(Table { relation, index })
-        }
+    pub fn of_level(level: &Level, lock: u32) -> Result<Table> {
+        let name = |suffix: &str| CString::new(format!("_rollup_{}{suffix}", level.name)).unwrap_or_default();
+        let (table, index) = (own_table(&name(""))?, own_table(&name("_range"))?);
+        // SAFETY: the lock is held to the end of the transaction, as a statement's would be.
+        Ok(Table { relation: unsafe { pg_sys::table_open(table, lock as i32) }, index })
+    }
+
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
     }
 
     /// `llm._pending`, with the lock of who reads it, or of who deletes from it.
@@ -80,26 +76,24 @@ impl Table {
         if result == pg_sys::TM_Result::TM_Ok {
             return Ok(());
         }
-        Err(Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to concurrent delete"))
+        Err(Error::serialization("delete"))
     }
 
-    /// The rows of an organization whose buckets lie in `from..to`, in order of bucket; of one series or of all.
-    pub fn range(&self, org: i32, from: Micros, to: Micros, series: Option<i32>, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    /// The rows of an organization whose buckets lie in `from..to`, in order of bucket.
+    pub fn range(&self, org: i32, from: Micros, to: Micros, mut f: impl FnMut(&Row) -> Result<()>) -> Result<()> {
         let (ge, lt) = (pg_sys::BTGreaterEqualStrategyNumber as u16, pg_sys::BTLessStrategyNumber as u16);
         let equal = pg_sys::BTEqualStrategyNumber as u16;
-        let int4eq = pg_sys::Oid::from(pg_sys::F_INT4EQ);
-        let mut keys = vec![
-            key(ORG, equal, int4eq, pg_sys::Datum::from(org)),
+        let mut keys = [
+            key(ORG, equal, pg_sys::Oid::from(pg_sys::F_INT4EQ), pg_sys::Datum::from(org)),
             key(BUCKET, ge, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_GE), pg_sys::Datum::from(from)),
             key(BUCKET, lt, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_LT), pg_sys::Datum::from(to)),
         ];
-        keys.extend(series.map(|series| key(SERIES, equal, int4eq, pg_sys::Datum::from(series))));
         self.scan(&mut keys, |tuple| {
             // SAFETY: a row of the table, laid out as `Head` says.
             unsafe {
                 let data = (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff));
                 let head = data.cast::<Head>();
-                f(&Row { series: (*head).series, bucket: (*head).bucket, measures: measures_of(data) })?;
+                f(&Row { series: (*head).series, bucket: (*head).bucket, measures: measures_of(data), place: (*tuple).t_self })?;
                 Ok(true)
             }
         })
