@@ -167,8 +167,9 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             }
         } else if is_delete {
             changes.table(data.tg_oldtable, deleted, sign)?;
+        } else if is_update {
+            changes.updated(data.tg_oldtable, data.tg_newtable)?;
         } else {
-            changes.table(data.tg_oldtable, Kind::Detail, -1)?;
             changes.table(data.tg_newtable, Kind::Detail, 1)?;
         }
         pending::insert(&changes.finish())
@@ -324,6 +325,39 @@ struct Changes<'p> {
     evaluation: Option<Evaluation>,
 }
 
+/// The rows of a transition table.
+struct Rows {
+    store: *mut pg_sys::Tuplestorestate,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Rows {
+    unsafe fn of(store: *mut pg_sys::Tuplestorestate, relation: pg_sys::Relation) -> Rows {
+        // SAFETY: other triggers on the statement select their own read pointer before they read; ours is the first, rewound.
+        unsafe {
+            pg_sys::tuplestore_select_read_pointer(store, 0);
+            pg_sys::tuplestore_rescan(store);
+            Rows { store, slot: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsMinimalTuple) }
+        }
+    }
+
+    /// A store that has spilled to disk allocates each tuple in the row memory: the slot lets go of it before that is reset.
+    unsafe fn forget(&mut self) {
+        // SAFETY: the slot is ours.
+        unsafe { pg_sys::ExecClearTuple(self.slot) };
+    }
+
+    unsafe fn next(&mut self) -> bool {
+        // SAFETY: the store outlives the trigger.
+        unsafe { pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) }
+    }
+
+    unsafe fn finish(self) {
+        // SAFETY: the slot is ours.
+        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
+    }
+}
+
 /// What host expressions need: the owner's rights and an executor state.
 struct Evaluation {
     estate: *mut pg_sys::EState,
@@ -354,23 +388,57 @@ impl<'p> Changes<'p> {
         if table.is_null() {
             return Ok(());
         }
-        // SAFETY: other triggers on the statement select their own read pointer before they read; ours is the first, rewound.
+        // SAFETY: a transition table of the statement.
         unsafe {
-            let slot = pg_sys::MakeSingleTupleTableSlot((*self.relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
-            pg_sys::tuplestore_select_read_pointer(table, 0);
-            pg_sys::tuplestore_rescan(table);
-            let mut rows = RowMemory::new();
+            let mut rows = Rows::of(table, self.relation);
+            let mut memory = RowMemory::new();
             loop {
-                // A store that has spilled to disk allocates each tuple in the row memory: the slot lets go of it before that is reset.
-                pg_sys::ExecClearTuple(slot);
-                rows.step();
-                if !pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+                rows.forget();
+                memory.step();
+                if !rows.next() {
                     break;
                 }
-                self.slot(slot, kind, sign)?;
+                self.slot(rows.slot, kind, sign)?;
             }
-            drop(rows);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            drop(memory);
+            rows.finish();
+        }
+        Ok(())
+    }
+
+    /// Adds what an UPDATE made of its rows. Where both tables have the same mapped values at the same place, as where only other columns were
+    /// set, the two cancel out and are not read.
+    unsafe fn updated(&mut self, old: *mut pg_sys::Tuplestorestate, new: *mut pg_sys::Tuplestorestate) -> Result<()> {
+        // SAFETY: transition tables of the statement.
+        unsafe {
+            let (mut before, mut after) = (Rows::of(old, self.relation), Rows::of(new, self.relation));
+            let mut memory = RowMemory::new();
+            loop {
+                before.forget();
+                after.forget();
+                memory.step();
+                let (is_old, is_new) = (before.next(), after.next());
+                if is_old && is_new {
+                    let attributes = self.plan.reading.attributes((*(*self.relation).rd_att).natts);
+                    pg_sys::slot_getsomeattrs_int(before.slot, attributes);
+                    pg_sys::slot_getsomeattrs_int(after.slot, attributes);
+                    if self.plan.reading.is_same(before.slot, after.slot) {
+                        continue;
+                    }
+                }
+                if is_old {
+                    self.slot(before.slot, Kind::Detail, -1)?;
+                }
+                if is_new {
+                    self.slot(after.slot, Kind::Detail, 1)?;
+                }
+                if !is_old && !is_new {
+                    break;
+                }
+            }
+            drop(memory);
+            before.finish();
+            after.finish();
         }
         Ok(())
     }
@@ -387,10 +455,7 @@ impl<'p> Changes<'p> {
                 (*evaluation.econtext).ecxt_scantuple = slot;
             }
             let value = |at: usize| match (&self.plan.reading.places[at], evaluation) {
-                (Place::Attribute(number), _) => {
-                    let index = *number as usize - 1;
-                    (!*(*slot).tts_isnull.add(index)).then(|| *(*slot).tts_values.add(index))
-                }
+                (Place::Attribute(attribute), _) => attribute.of(slot),
                 (Place::Expression(_), Some(evaluation)) => evaluate(evaluation, evaluation.states[at]),
                 (Place::Expression(_), None) => None,
             };

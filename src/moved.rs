@@ -5,6 +5,7 @@
 //! statement fails rather than lose them. Both are told apart by a moved row: only UPDATE's old table holds it.
 
 use crate::error::{Error, Result};
+use crate::source::column::same_bytes;
 use llm_analytics_core::delta::{Deltas, Kind};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -15,8 +16,6 @@ unsafe extern "C-unwind" {
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
     /// replication/logicalworker.h: whether we apply a subscription.
     fn IsLogicalWorker() -> bool;
-    /// utils/datum.h: compares bytes.
-    fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: std::ffi::c_int) -> bool;
 }
 
 /// A row that the running statement moved; one of a statement's is enough.
@@ -153,13 +152,7 @@ unsafe fn holds(table: *mut pg_sys::Tuplestorestate, wanted: *mut pg_sys::TupleT
             is_held = attributes.iter().enumerate().all(|(at, attribute)| {
                 let (a, b) = (*(*slot).tts_isnull.add(at), *(*wanted).tts_isnull.add(at));
                 a == b
-                    && (a
-                        || datumIsEqual(
-                            *(*slot).tts_values.add(at),
-                            *(*wanted).tts_values.add(at),
-                            attribute.attbyval,
-                            attribute.attlen.into(),
-                        ))
+                    && (a || same_bytes(*(*slot).tts_values.add(at), *(*wanted).tts_values.add(at), attribute.attbyval, attribute.attlen))
             });
         }
         pg_sys::ExecDropSingleTupleTableSlot(slot);

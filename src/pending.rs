@@ -134,10 +134,15 @@ pub fn records(
 /// Calls `f` with the pending rows of an organization, as the active snapshot sees them.
 pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
     Table::pending(pg_sys::AccessShareLock)?.tuples(|tuple, descriptor| {
-        // SAFETY: a row of `llm._pending`; the record is used within its row.
-        let record = unsafe { record(tuple, descriptor) };
-        if record.texts[0] == organization.as_bytes() {
-            f(&record)?;
+        // SAFETY: a row of `llm._pending`; the record is used within its row. Mostly somebody else's, so this is looked at first.
+        unsafe {
+            let is_other = first_short_value(values_of(tuple)).is_some_and(|(other, _)| other != organization.as_bytes());
+            if !is_other {
+                let record = record(tuple, descriptor);
+                if record.texts[0] == organization.as_bytes() {
+                    f(&record)?;
+                }
+            }
         }
         Ok(true)
     })
@@ -169,15 +174,24 @@ struct Head {
     kind: i16,
 }
 
+unsafe fn data_of(tuple: pg_sys::HeapTuple) -> *const u8 {
+    // SAFETY: as the caller promises.
+    unsafe { (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff)) }
+}
+
+/// Where the texts begin.
+unsafe fn values_of(tuple: pg_sys::HeapTuple) -> *const u8 {
+    // SAFETY: as the caller promises.
+    unsafe { data_of(tuple).add(std::mem::offset_of!(Head, kind) + size_of::<i16>()) }
+}
+
 /// # Safety
 /// A tuple that begins with these columns, and its descriptor; the tuple outlives the record.
 unsafe fn record<'a>(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Record<'a> {
     // SAFETY: as the caller promises.
     unsafe {
-        let data = (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff));
-        let head = &*data.cast::<Head>();
-        let [texts @ .., measures] =
-            short_values(data.add(std::mem::offset_of!(Head, kind) + size_of::<i16>())).unwrap_or_else(|| deformed(tuple, descriptor));
+        let head = &*data_of(tuple).cast::<Head>();
+        let [texts @ .., measures] = short_values(values_of(tuple)).unwrap_or_else(|| deformed(tuple, descriptor));
         Record { bucket: head.bucket, source: head.source, kind: head.kind, texts, measures }
     }
 }
@@ -187,18 +201,23 @@ unsafe fn record<'a>(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) ->
 unsafe fn short_values<'a>(mut at: *const u8) -> Option<[&'a [u8]; TEXTS + 1]> {
     let mut values: [&[u8]; TEXTS + 1] = [&[]; TEXTS + 1];
     for value in &mut values {
-        // SAFETY: the first byte of a value, or of the padding before one with a longer header, which no short header looks like.
-        unsafe {
-            let varlena = at.cast::<pg_sys::varlena>();
-            if !pgrx::varlena::varatt_is_1b(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
-                return None;
-            }
-            let size = pgrx::varlena::varsize_1b(varlena);
-            *value = std::slice::from_raw_parts(at.add(1), size - 1);
-            at = at.add(size);
-        }
+        // SAFETY: the values of a row.
+        (*value, at) = unsafe { first_short_value(at)? };
     }
     Some(values)
+}
+
+/// The value here, and where the next one is.
+unsafe fn first_short_value<'a>(at: *const u8) -> Option<(&'a [u8], *const u8)> {
+    // SAFETY: the first byte of a value, or of the padding before one with a longer header, which no short header looks like.
+    unsafe {
+        let varlena = at.cast::<pg_sys::varlena>();
+        if !pgrx::varlena::varatt_is_1b(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
+            return None;
+        }
+        let size = pgrx::varlena::varsize_1b(varlena);
+        Some((std::slice::from_raw_parts(at.add(1), size - 1), at.add(size)))
+    }
 }
 
 /// The texts and the measures, long or compressed ones too.

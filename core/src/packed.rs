@@ -19,6 +19,17 @@ const COST: usize = 0;
 const MAX_SCALE: u8 = 16;
 const WIDE: u8 = 32;
 
+/// Of ten.
+const POWERS: [i128; MAX_SCALE as usize + 1] = {
+    let mut powers = [1; MAX_SCALE as usize + 1];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
 /// Appends the bytes; None where a sum of parts overflows.
 pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
     let at = to.len();
@@ -43,7 +54,7 @@ pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
                 put(to, high);
                 put(to, low);
             } else {
-                put(to, high / 10_i128.pow(u32::from(MAX_SCALE - scale)));
+                put(to, high / POWERS[usize::from(MAX_SCALE - scale)]);
             }
         }
     }
@@ -56,23 +67,21 @@ pub fn unpack(bytes: &[u8]) -> Option<Measures> {
     let mut measures = Measures::default();
     let (flags, mut rest) = bytes.split_first_chunk::<FLAGS>()?;
     let flags = u32::from_le_bytes([flags[0], flags[1], flags[2], 0]);
-    let has = |position: usize| flags & (1 << position) != 0;
-    for position in 0..COUNTS.len() {
-        // What most numbers are expected to be is 0: do not compute it.
-        let held = if has(position) { i64::try_from(take(&mut rest)?).ok()? } else { 0 };
-        measures.counts[position] = match position {
-            TOTAL_TOKENS | DURATION_COUNT | TTFT_COUNT => held.checked_add(expected(&measures.counts, position)?)?,
-            _ => held,
-        };
+    for position in ones(flags & ((1 << COUNTS.len()) - 1)) {
+        measures.counts[position] = i64::try_from(take(&mut rest)?).ok()?;
     }
-    if flags >> COUNTS.len() != 0 {
+    for position in [TOTAL_TOKENS, DURATION_COUNT, TTFT_COUNT] {
+        measures.counts[position] = measures.counts[position].checked_add(expected(&measures.counts, position)?)?;
+    }
+    let amounts = flags >> COUNTS.len();
+    if amounts != 0 {
         let (scale, after) = rest.split_first()?;
         rest = after;
-        let unit = if *scale <= MAX_SCALE { 10_i128.pow(u32::from(MAX_SCALE - scale)) } else { 1 };
-        for position in (0..AMOUNTS.len()).filter(|position| has(COUNTS.len() + position)) {
+        let unit = if *scale <= MAX_SCALE { POWERS[usize::from(MAX_SCALE - scale)] } else { 1 };
+        for position in ones(amounts) {
             let high = take(&mut rest)?.checked_mul(unit)?;
             let low = if *scale == WIDE { take(&mut rest)? } else { 0 };
-            measures.amounts[position] = Money::from_limbs(high, low)?;
+            *measures.amounts.get_mut(position)? = Money::from_limbs(high, low)?;
         }
         let parts = parts(&measures.amounts)?;
         if !parts.is_zero() {
@@ -80,6 +89,17 @@ pub fn unpack(bytes: &[u8]) -> Option<Measures> {
         }
     }
     rest.is_empty().then_some(measures)
+}
+
+/// The positions of the bits that are set, in order.
+fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let position = bits.trailing_zeros() as usize;
+        (bits != 0).then(|| {
+            bits &= bits - 1;
+            position
+        })
+    })
 }
 
 /// What a count mostly is, given those before it.
@@ -136,6 +156,7 @@ fn put(to: &mut Vec<u8>, number: i128) {
     to.push(zigzag as u8);
 }
 
+#[inline]
 fn take(from: &mut &[u8]) -> Option<i128> {
     // Nine bytes hold 63 bits: in 64-bit arithmetic as long as that is enough.
     let mut small: u64 = 0;

@@ -88,7 +88,7 @@ impl Table {
             key(BUCKET, ge, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_GE), pg_sys::Datum::from(from)),
             key(BUCKET, lt, pg_sys::Oid::from(pg_sys::F_TIMESTAMPTZ_LT), pg_sys::Datum::from(to)),
         ];
-        self.scan(&mut keys, |tuple| {
+        self.by_index(&mut keys, |tuple| {
             // SAFETY: a row of the table, laid out as `Head` says.
             unsafe {
                 let data = (*tuple).t_data.cast::<u8>().add(usize::from((*(*tuple).t_data).t_hoff));
@@ -103,31 +103,42 @@ impl Table {
     pub fn tuples(&self, mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<bool>) -> Result<()> {
         // SAFETY: the table is open.
         let descriptor = unsafe { (*self.relation).rd_att };
-        self.scan(&mut [], |tuple| f(tuple, descriptor))
+        // SAFETY: as for a scan by index; `heap_getnext` gives the rows as they lie, without a slot between.
+        unsafe {
+            let scan = pg_sys::table_beginscan_strat(self.relation, pg_sys::GetActiveSnapshot(), 0, std::ptr::null_mut(), true, false);
+            let result = each(|| pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection), |tuple| f(tuple, descriptor));
+            pg_sys::table_endscan(scan);
+            result
+        }
     }
 
-    fn scan(&self, keys: &mut [pg_sys::ScanKeyData], mut f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {
+    fn by_index(&self, keys: &mut [pg_sys::ScanKeyData], f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {
         // SAFETY: the table is open and the active snapshot outlives the scan, which is ended here, or with the transaction where an error
         // of PostgreSQL unwinds.
         unsafe {
-            let with_index = self.index != pg_sys::InvalidOid;
             let snapshot = pg_sys::GetActiveSnapshot();
-            let scan = pg_sys::systable_beginscan(self.relation, self.index, with_index, snapshot, keys.len() as i32, keys.as_mut_ptr());
-            let mut result = Ok(true);
-            let mut rows: u32 = 0;
-            while matches!(result, Ok(true)) {
-                let tuple = pg_sys::systable_getnext(scan);
-                if tuple.is_null() {
-                    break;
-                }
-                rows += 1;
-                if rows.is_multiple_of(4096) {
-                    pgrx::check_for_interrupts!();
-                }
-                result = f(tuple);
-            }
+            let scan = pg_sys::systable_beginscan(self.relation, self.index, true, snapshot, keys.len() as i32, keys.as_mut_ptr());
+            let result = each(|| pg_sys::systable_getnext(scan), f);
             pg_sys::systable_endscan(scan);
-            result.map(drop)
+            result
+        }
+    }
+}
+
+/// Calls `f` with what `next` gives until that is null or `f` has enough.
+fn each(next: impl Fn() -> pg_sys::HeapTuple, mut f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {
+    let mut rows: u32 = 0;
+    loop {
+        let tuple = next();
+        if tuple.is_null() {
+            return Ok(());
+        }
+        rows += 1;
+        if rows.is_multiple_of(4096) {
+            pgrx::check_for_interrupts!();
+        }
+        if !f(tuple)? {
+            return Ok(());
         }
     }
 }

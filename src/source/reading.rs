@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::{self, numeric_text};
-use crate::source::column::columns;
+use crate::source::column::{columns, same_bytes};
 use crate::source::expression::{self, Parsed};
 use crate::source::mapping::{Mapping, Origin};
 use llm_analytics_core::bucket::Micros;
@@ -37,8 +37,27 @@ enum Form {
 
 /// Where a value comes from in one table of the log's tree.
 pub enum Place {
-    Attribute(i16),
+    Attribute(Attribute),
     Expression(*mut pg_sys::Node),
+}
+
+/// A column, as it lies in a row.
+pub struct Attribute {
+    number: i16,
+    by_value: bool,
+    length: i16,
+}
+
+impl Attribute {
+    /// Its value in a slot, None where it is NULL.
+    ///
+    /// # Safety
+    /// The slot holds a row of the table, deformed as far as [`Reading::attributes`] says.
+    pub unsafe fn of(&self, slot: *mut pg_sys::TupleTableSlot) -> Option<pg_sys::Datum> {
+        let index = self.number as usize - 1;
+        // SAFETY: as the caller promises.
+        unsafe { (!*(*slot).tts_isnull.add(index)).then(|| *(*slot).tts_values.add(index)) }
+    }
 }
 
 struct Input {
@@ -77,7 +96,7 @@ impl Reading {
     /// How many of a row's attributes, of `all`, have to be looked at: expressions may use any.
     pub fn attributes(&self, all: i32) -> i32 {
         let of = |place: &Place| match place {
-            Place::Attribute(number) => i32::from(*number),
+            Place::Attribute(attribute) => i32::from(attribute.number),
             Place::Expression(_) => all,
         };
         self.places.iter().map(of).max().unwrap_or(all)
@@ -87,6 +106,21 @@ impl Reading {
     pub fn needs_evaluation(&self) -> bool {
         self.places.iter().any(|place| matches!(place, Place::Expression(_)))
             || self.inputs.iter().any(|input| matches!(input.form, Form::Output(_)))
+    }
+
+    /// Whether two rows certainly read the same: all mapped values have the same bytes.
+    ///
+    /// # Safety
+    /// As for [`Attribute::of`].
+    pub unsafe fn is_same(&self, a: *mut pg_sys::TupleTableSlot, b: *mut pg_sys::TupleTableSlot) -> bool {
+        self.places.iter().all(|place| match place {
+            // SAFETY: as the caller promises; the type is the attribute's.
+            Place::Attribute(attribute) => match unsafe { (attribute.of(a), attribute.of(b)) } {
+                (Some(a), Some(b)) => unsafe { same_bytes(a, b, attribute.by_value, attribute.length) },
+                (a, b) => a.is_none() && b.is_none(),
+            },
+            Place::Expression(_) => false,
+        })
     }
 
     /// Reads one row. `value(i)` is the i-th mapped value, None where it is NULL. None: the row lies in no date range. Else when it was
@@ -165,7 +199,7 @@ fn column_place(relation: pg_sys::Relation, field: &Field, column: &str) -> Resu
         )
         .hint("Triggers do not see its value: map the field to the expression that generates it, or make the column STORED."));
     }
-    Ok((Place::Attribute(found.number), found.type_oid))
+    Ok((Place::Attribute(Attribute { number: found.number, by_value: found.by_value, length: found.length }), found.type_oid))
 }
 
 fn form(field: &Field, type_oid: pg_sys::Oid) -> Result<Form> {
