@@ -7,13 +7,14 @@
 use crate::error::{Error, Result, raise_or};
 use crate::guc::{ON_DELETE, OnDelete};
 use crate::moved;
-use crate::pending::{self, RowMemory};
+use crate::pending::{self, RowMemory, own_table};
 use crate::query::{self, See};
 use crate::rights::{ActingAs, Snapshot};
 use crate::source::mapping::Mapping;
 use crate::source::reading::{Place, Reading};
+use llm_analytics_core::bucket::{self, Micros};
 use llm_analytics_core::delta::{Deltas, Kind, Row};
-use llm_analytics_core::{bucket, measure};
+use llm_analytics_core::measure;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ struct Plan {
     /// Attached without its history: of rows created before, only those that come in count, since it is not known of one that changes or
     /// goes whether it did.
     counts_from: i64,
+    /// `llm._pending`. That is dropped with the triggers only, and then the plan is made anew.
+    pending: pg_sys::Oid,
     /// Holds the expression trees.
     context: pg_sys::MemoryContext,
 }
@@ -169,10 +172,12 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
             changes.table(data.tg_oldtable, deleted, sign)?;
         } else if is_update {
             changes.updated(data.tg_oldtable, data.tg_newtable)?;
+        } else if pg_sys::tuplestore_tuple_count(data.tg_newtable) == 1 {
+            changes.only_row(data.tg_newtable)?;
         } else {
             changes.table(data.tg_newtable, Kind::Detail, 1)?;
         }
-        pending::insert(&changes.finish())
+        pending::insert_into(plan.pending, &changes.finish())
     }
 }
 
@@ -289,6 +294,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
         .hint("SELECT llm.attach_log(..) of the table, as after a restore of the host's tables alone; or restore llm.source."));
     };
     let mapping = Mapping::from_json(&columns.0)?;
+    let pending = own_table(c"_pending")?;
     // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.
     unsafe {
         let context = pg_sys::AllocSetContextCreateInternal(
@@ -305,7 +311,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
         match reading {
             Ok(reading) => {
                 let counts_from = counts_from.map_or(i64::MIN, pg_sys::TimestampTz::from);
-                Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), counts_from, context })
+                Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), counts_from, pending, context })
             }
             Err(error) => {
                 pg_sys::MemoryContextDelete(context);
@@ -406,6 +412,22 @@ impl<'p> Changes<'p> {
         Ok(())
     }
 
+    /// Writes the one row of an INSERT at once: there is nothing to add up.
+    unsafe fn only_row(&mut self, table: *mut pg_sys::Tuplestorestate) -> Result<()> {
+        // SAFETY: a transition table of the statement.
+        unsafe {
+            let mut rows = Rows::of(table, self.relation);
+            if rows.next() {
+                match self.read(rows.slot) {
+                    Some((created_at, row, 0)) => pending::insert_row(self.plan.pending, self.source, bucket::start(created_at), &row)?,
+                    read => add(&mut self.deltas, self.source, read, Kind::Detail, 1)?,
+                }
+            }
+            rows.finish();
+        }
+        Ok(())
+    }
+
     /// Adds what an UPDATE made of its rows. Where both tables have the same mapped values at the same place, as where only other columns were
     /// set, the two cancel out and are not read.
     unsafe fn updated(&mut self, old: *mut pg_sys::Tuplestorestate, new: *mut pg_sys::Tuplestorestate) -> Result<()> {
@@ -445,6 +467,13 @@ impl<'p> Changes<'p> {
 
     /// Adds one row.
     unsafe fn slot(&mut self, slot: *mut pg_sys::TupleTableSlot, kind: Kind, sign: i64) -> Result<()> {
+        // SAFETY: as the caller promises.
+        let read = unsafe { self.read(slot) };
+        add(&mut self.deltas, self.source, read, kind, sign)
+    }
+
+    /// What a row says, as [`Reading::row`] does; None for one that does not count.
+    unsafe fn read<'r>(&self, slot: *mut pg_sys::TupleTableSlot) -> Option<(Micros, Row<'r>, i64)> {
         // SAFETY: the slot holds a row of the relation, its arrays are valid once all attributes are deformed; expression states were
         // prepared for it. A host function's error goes through the guard.
         unsafe {
@@ -459,8 +488,7 @@ impl<'p> Changes<'p> {
                 (Place::Expression(_), Some(evaluation)) => evaluate(evaluation, evaluation.states[at]),
                 (Place::Expression(_), None) => None,
             };
-            let read = self.plan.reading.row(value).filter(|(created_at, ..)| *created_at >= self.counts_from);
-            add(&mut self.deltas, self.source, read, kind, sign)
+            self.plan.reading.row(value).filter(|(created_at, ..)| *created_at >= self.counts_from)
         }
     }
 

@@ -27,6 +27,7 @@ mod rights;
 mod rollup;
 mod scope;
 mod source;
+mod varlena;
 mod verify;
 mod worker;
 mod zone;

@@ -1,6 +1,7 @@
 //! `llm.measures`: all measures of a row as one value. The bytes are `core`'s; here they meet SQL.
 
 use crate::error::{Error, Result, raise_or};
+use crate::varlena;
 use llm_analytics_core::delta::{Measures, Overflow};
 use llm_analytics_core::measure::{AMOUNTS, COUNTS};
 use llm_analytics_core::money::Money;
@@ -29,23 +30,11 @@ pub unsafe fn datum(measures: &Measures, buffer: &mut Vec<u8>) -> Result<pg_sys:
 /// The datum is a value of the type.
 pub unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Measures> {
     // SAFETY: as the caller promises.
-    from_bytes(unsafe { bytes(datum) })
+    from_bytes(unsafe { varlena::bytes(datum) })
 }
 
 pub fn from_bytes(bytes: &[u8]) -> Result<Measures> {
     packed::unpack(bytes).ok_or_else(|| Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a value of llm.measures is damaged"))
-}
-
-/// What a varlena holds.
-///
-/// # Safety
-/// The datum is one, and outlives the bytes, or the current memory context does where it has to be detoasted.
-pub unsafe fn bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-        std::slice::from_raw_parts(pgrx::varlena::vardata_any(varlena).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(varlena))
-    }
 }
 
 /// `{"requests":3,"cost":0.25}`: what is not zero, in the order of the columns of `llm.usage`.

@@ -1,5 +1,6 @@
 //! Reading PostgreSQL's numeric: every amount of every captured row, so not by its text where that can be helped.
 
+use crate::varlena;
 use llm_analytics_core::money::Money;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -16,10 +17,7 @@ pub unsafe fn money(datum: pg_sys::Datum) -> Option<Money> {
 /// By the digits as they are stored (struct NumericData of src/backend/utils/adt/numeric.c, the same in PostgreSQL 9.1 to 18).
 unsafe fn from_digits(datum: pg_sys::Datum) -> Option<Money> {
     // SAFETY: a numeric's bytes are a header of two or four and base-10000 digits of two each; they may be unaligned.
-    let bytes = unsafe {
-        let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-        std::slice::from_raw_parts(pgrx::varlena::vardata_any(packed).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(packed))
-    };
+    let bytes = unsafe { varlena::bytes(datum) };
     let half = |at: usize| Some(i16::from_ne_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let header = half(0)? as u16;
     let (negative, weight, digits) = match header & 0xc000 {

@@ -4,9 +4,11 @@ use crate::error::{Error, Result};
 use crate::measures;
 use crate::query::{self, See};
 use crate::rollup::scan::Table;
+use crate::varlena::{self, Values};
 use llm_analytics_core::bucket::Micros;
-use llm_analytics_core::delta::{Deltas, Measures};
+use llm_analytics_core::delta::{Deltas, Kind, Measures, Overflow, Row};
 use llm_analytics_core::dimension::Dimension;
+use llm_analytics_core::packed;
 use pgrx::prelude::*;
 
 /// bucket, source, kind, organization, dimensions, measures: the columns of sql/20_numbers.sql.
@@ -17,28 +19,69 @@ pub fn columns(bucket: &str, source: &str, kind: &str, organization: &str, dimen
     format!("{bucket}, {source}, {kind}, {organization}, {}, {measures}measures", crate::rollup::dimensions(dimension))
 }
 
-/// Writes the deltas to `llm._pending`. No SPI: the caller of a captured statement needs no right on the table and no plan is made.
+/// Writes the deltas to `llm._pending`.
 pub fn insert(deltas: &Deltas) -> Result<()> {
+    insert_into(own_table(c"_pending")?, deltas)
+}
+
+/// The same where the table is known.
+pub fn insert_into(pending: pg_sys::Oid, deltas: &Deltas) -> Result<()> {
     if deltas.is_empty() {
         return Ok(());
     }
-    // SAFETY: the relation is opened and closed here with the lock an INSERT takes; each tuple is formed with its own descriptor.
-    unsafe {
-        let relation = pg_sys::table_open(own_table(c"_pending")?, pg_sys::RowExclusiveLock as i32);
-        let command = pg_sys::GetCurrentCommandId(true);
-        let bulk = if deltas.len() > 1 { pg_sys::GetBulkInsertState() } else { std::ptr::null_mut() };
-        each(deltas, |values| {
-            let mut nulls = [false; COLUMNS];
-            let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::heap_insert(relation, tuple, command, 0, bulk);
-            pg_sys::heap_freetuple(tuple);
-        })?;
-        if !bulk.is_null() {
-            pg_sys::FreeBulkInsertState(bulk);
-        }
-        pg_sys::table_close(relation, pg_sys::RowExclusiveLock as i32);
-    }
+    let mut writer = Writer::open(pending, deltas.len() > 1);
+    each(deltas, |values| writer.put(values))?;
+    writer.close();
     Ok(())
+}
+
+/// Writes one row of a log that came in.
+pub fn insert_row(pending: pg_sys::Oid, source: i32, bucket: Micros, row: &Row<'_>) -> Result<()> {
+    let mut writer = Writer::open(pending, false);
+    let texts = row.texts();
+    datums((bucket, source, Kind::Detail as i16), texts, &row.measures, &mut Values::new(TEXTS + 1), |values| writer.put(values))?;
+    writer.close();
+    Ok(())
+}
+
+/// No SPI: the caller of a captured statement needs no right on the table and no plan is made.
+struct Writer {
+    relation: pg_sys::Relation,
+    command: pg_sys::CommandId,
+    bulk: pg_sys::BulkInsertState,
+}
+
+impl Writer {
+    fn open(pending: pg_sys::Oid, are_many: bool) -> Writer {
+        // SAFETY: the lock is the one an INSERT takes.
+        unsafe {
+            Writer {
+                relation: pg_sys::table_open(pending, pg_sys::RowExclusiveLock as i32),
+                command: pg_sys::GetCurrentCommandId(true),
+                bulk: if are_many { pg_sys::GetBulkInsertState() } else { std::ptr::null_mut() },
+            }
+        }
+    }
+
+    fn put(&mut self, values: &mut [pg_sys::Datum; COLUMNS]) {
+        let mut nulls = [false; COLUMNS];
+        // SAFETY: the tuple is formed with the table's descriptor.
+        unsafe {
+            let tuple = pg_sys::heap_form_tuple((*self.relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::heap_insert(self.relation, tuple, self.command, 0, self.bulk);
+            pg_sys::heap_freetuple(tuple);
+        }
+    }
+
+    fn close(self) {
+        // SAFETY: as opened.
+        unsafe {
+            if !self.bulk.is_null() {
+                pg_sys::FreeBulkInsertState(self.bulk);
+            }
+            pg_sys::table_close(self.relation, pg_sys::RowExclusiveLock as i32);
+        }
+    }
 }
 
 /// Appends the deltas to a function's result set of type `llm._pending`.
@@ -56,22 +99,35 @@ pub unsafe fn append(deltas: &Deltas, store: *mut pg_sys::Tuplestorestate, descr
 /// Calls `put` with the datums of each row, in a memory context that is reset as it goes.
 fn each(deltas: &Deltas, mut put: impl FnMut(&mut [pg_sys::Datum; COLUMNS])) -> Result<()> {
     let mut rows = RowMemory::new();
-    let mut buffer = Vec::new();
+    let mut made = Values::new(TEXTS + 1);
     for (key, sums) in deltas.iter() {
         rows.step();
-        let mut values = [pg_sys::Datum::from(0); COLUMNS];
-        values[0] = pg_sys::Datum::from(key.bucket());
-        values[1] = pg_sys::Datum::from(key.source());
-        values[2] = pg_sys::Datum::from(key.kind());
-        let mut at = 3;
-        for text in key.texts() {
-            values[at] = text_datum(text);
-            at += 1;
-        }
-        // SAFETY: it lives in the row memory.
-        values[at] = unsafe { measures::datum(sums, &mut buffer)? };
-        put(&mut values);
+        datums((key.bucket(), key.source(), key.kind()), key.texts(), sums, &mut made, &mut put)?;
     }
+    Ok(())
+}
+
+/// Calls `put` with the datums of a row.
+fn datums<'t>(
+    (bucket, source, kind): (Micros, i32, i16),
+    texts: impl Iterator<Item = &'t str>,
+    measures: &Measures,
+    made: &mut Values,
+    put: impl FnOnce(&mut [pg_sys::Datum; COLUMNS]),
+) -> Result<()> {
+    made.clear();
+    for text in texts {
+        made.push(text.as_bytes());
+    }
+    made.push_with(|buffer| packed::pack(measures, buffer)).ok_or(Overflow)?;
+    let mut values = [pg_sys::Datum::from(0); COLUMNS];
+    values[0] = pg_sys::Datum::from(bucket);
+    values[1] = pg_sys::Datum::from(source);
+    values[2] = pg_sys::Datum::from(kind);
+    for (value, datum) in values[3..].iter_mut().zip(made.datums()) {
+        *value = datum;
+    }
+    put(&mut values);
     Ok(())
 }
 
@@ -136,7 +192,7 @@ pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Res
     Table::pending(pg_sys::AccessShareLock)?.tuples(|tuple, descriptor| {
         // SAFETY: a row of `llm._pending`; the record is used within its row. Mostly somebody else's, so this is looked at first.
         unsafe {
-            let is_other = first_short_value(values_of(tuple)).is_some_and(|(other, _)| other != organization.as_bytes());
+            let is_other = varlena::short(values_of(tuple)).is_some_and(|(other, _)| other != organization.as_bytes());
             if !is_other {
                 let record = record(tuple, descriptor);
                 if record.texts[0] == organization.as_bytes() {
@@ -202,22 +258,9 @@ unsafe fn short_values<'a>(mut at: *const u8) -> Option<[&'a [u8]; TEXTS + 1]> {
     let mut values: [&[u8]; TEXTS + 1] = [&[]; TEXTS + 1];
     for value in &mut values {
         // SAFETY: the values of a row.
-        (*value, at) = unsafe { first_short_value(at)? };
+        (*value, at) = unsafe { varlena::short(at)? };
     }
     Some(values)
-}
-
-/// The value here, and where the next one is.
-unsafe fn first_short_value<'a>(at: *const u8) -> Option<(&'a [u8], *const u8)> {
-    // SAFETY: the first byte of a value, or of the padding before one with a longer header, which no short header looks like.
-    unsafe {
-        let varlena = at.cast::<pg_sys::varlena>();
-        if !pgrx::varlena::varatt_is_1b(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
-            return None;
-        }
-        let size = pgrx::varlena::varsize_1b(varlena);
-        Some((std::slice::from_raw_parts(at.add(1), size - 1), at.add(size)))
-    }
 }
 
 /// The texts and the measures, long or compressed ones too.
@@ -228,13 +271,8 @@ unsafe fn deformed<'a>(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) 
     // SAFETY: a tuple of the descriptor. What is detoasted lies in the current memory context.
     unsafe {
         pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-        std::array::from_fn(|at| measures::bytes(values[COLUMNS - TEXTS - 1 + at]))
+        std::array::from_fn(|at| varlena::bytes(values[COLUMNS - TEXTS - 1 + at]))
     }
-}
-
-fn text_datum(text: &str) -> pg_sys::Datum {
-    // SAFETY: the bytes are copied.
-    unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)) }
 }
 
 /// The oid of one of our tables.

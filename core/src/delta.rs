@@ -51,6 +51,13 @@ pub struct Row<'a> {
     pub measures: Measures,
 }
 
+impl Row<'_> {
+    /// The organization and the dimensions.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.organization).chain(&self.dimensions).map(AsRef::as_ref)
+    }
+}
+
 /// A sum overflowed: more than the measures' types can hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
@@ -100,8 +107,7 @@ pub struct Deltas {
 impl Deltas {
     /// Adds (`sign` 1) or takes away (`sign` -1) one row.
     pub fn add(&mut self, source: i32, kind: Kind, bucket: Micros, row: &Row<'_>, sign: i64) -> Result<(), Overflow> {
-        let texts = std::iter::once(&row.organization).chain(&row.dimensions).map(|text| text.as_bytes());
-        self.add_sum(source, kind, bucket, texts, &row.measures, sign)
+        self.add_sum(source, kind, bucket, row.texts(), &row.measures, sign)
     }
 
     /// Adds or takes away a sum of rows; `texts` are the organization and the dimensions.

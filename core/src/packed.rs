@@ -36,7 +36,10 @@ pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
     to.extend_from_slice(&[0; FLAGS]);
     let mut flags: u32 = 0;
     for (position, count) in measures.counts.iter().enumerate() {
-        let held = count.checked_sub(expected(&measures.counts, position)?)?;
+        let held = match position {
+            TOTAL_TOKENS | DURATION_COUNT | TTFT_COUNT => count.checked_sub(expected(&measures.counts, position)?)?,
+            _ => *count,
+        };
         if held != 0 {
             flags |= 1 << position;
             put(to, held.into());
@@ -54,7 +57,7 @@ pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
                 put(to, high);
                 put(to, low);
             } else {
-                put(to, high / POWERS[usize::from(MAX_SCALE - scale)]);
+                put(to, divide(high, POWERS[usize::from(MAX_SCALE - scale)]));
             }
         }
     }
@@ -117,9 +120,20 @@ fn parts(amounts: &[Money; AMOUNTS.len()]) -> Option<Money> {
     amounts[COST + 1..].iter().filter(|amount| !amount.is_zero()).try_fold(Money::ZERO, |sum, amount| sum.checked_add(*amount))
 }
 
+/// A division of 128 bits is slow, and seldom needed.
+fn divide(number: i128, by: i128) -> i128 {
+    match (i64::try_from(number), i64::try_from(by)) {
+        (Ok(number), Ok(by)) => (number / by).into(),
+        _ => number / by,
+    }
+}
+
 /// Decimals of an amount, or `WIDE`.
 fn scale(amount: Money) -> u8 {
     let (mut high, low) = amount.limbs();
+    if amount.is_zero() {
+        return 0;
+    }
     if low != 0 {
         return WIDE;
     }

@@ -5,6 +5,7 @@ use crate::numeric::{self, numeric_text};
 use crate::source::column::{columns, same_bytes};
 use crate::source::expression::{self, Parsed};
 use crate::source::mapping::{Mapping, Origin};
+use crate::varlena;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::Row;
 use llm_analytics_core::dimension::{self, UNKNOWN_ORGANIZATION};
@@ -264,10 +265,7 @@ unsafe fn text<'a>(form: Form, datum: pg_sys::Datum) -> Cow<'a, str> {
     unsafe {
         match form {
             Form::Text | Form::PaddedText => {
-                let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-                let bytes: &'a [u8] =
-                    std::slice::from_raw_parts(pgrx::varlena::vardata_any(packed).cast(), pgrx::varlena::varsize_any_exhdr(packed));
-                let text = String::from_utf8_lossy(bytes);
+                let text = String::from_utf8_lossy(varlena::bytes(datum));
                 if matches!(form, Form::PaddedText) { text.trim_end_matches(' ').to_string().into() } else { text }
             }
             Form::Output(function) => CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)).to_string_lossy(),
