@@ -279,7 +279,12 @@ unsafe fn deformed<'a>(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) 
 pub fn own_table(name: &std::ffi::CStr) -> Result<pg_sys::Oid> {
     // SAFETY: two catalog lookups by name.
     let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"llm".as_ptr(), true)) };
-    if oid == pg_sys::InvalidOid { Err(Error::internal(format!("llm.{} does not exist", name.to_string_lossy()))) } else { Ok(oid) }
+    if oid == pg_sys::InvalidOid {
+        let name = name.to_string_lossy();
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation \"llm.{name}\" does not exist"))
+            .hint("It belongs to the extension llm_analytics and was renamed, moved or dropped."));
+    }
+    Ok(oid)
 }
 
 /// A memory context for what is allocated row by row, reset every few hundred rows; the previous one is current again when it goes.

@@ -117,7 +117,7 @@ fn answers_what_the_primary_answers() {
     }
     assert_eq!(text(&mut pairs[0].1.client, "SELECT pg_is_in_recovery()"), "t");
 
-    const FIX: &str = "UPDATE llm.rollup SET measures = llm._plus(measures, '{\"requests\":-7}') WHERE level = 0 AND bucket < '2026-06-02' AND llm._count(measures, 0) > 7";
+    const FIX: &str = "UPDATE llm.rollup SET measures = (measures::text::jsonb || jsonb_build_object('requests', llm._count(measures, 0) - 7))::text::llm.measures WHERE level = 0 AND bucket < '2026-06-02' AND llm._count(measures, 0) > 7";
     let steps: [(&str, &str, &str); 6] = [
         ("pending rows", "SELECT", "t"),
         ("folded", "SELECT llm.fold()", "f"),
@@ -130,7 +130,7 @@ fn answers_what_the_primary_answers() {
         // The comparison of what verify says must not be one of nothing with nothing only.
         (
             "a wrong number",
-            "UPDATE llm.rollup SET measures = llm._plus(measures, '{\"requests\":7}') WHERE level = 0 AND bucket < '2026-06-02'",
+            "UPDATE llm.rollup SET measures = (measures::text::jsonb || jsonb_build_object('requests', llm._count(measures, 0) + 7))::text::llm.measures WHERE level = 0 AND bucket < '2026-06-02'",
             "f",
         ),
         ("a right one", FIX, "f"),
