@@ -112,3 +112,23 @@ CREATE FUNCTION llm.access(org text) RETURNS json
     AS 'MODULE_PATHNAME', 'llm_access_wrapper';
 COMMENT ON FUNCTION llm.access(text) IS
     'what the caller may open for an organization, and why not (no_identity, not_member, role_required, plan_required), as JSON; organization, plan and role are null for whoever is no member. Never fails';
+
+-- Lists, for navigation: what the caller may open.
+
+CREATE FUNCTION llm.analytics_organizations() RETURNS json
+    LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    AS 'MODULE_PATHNAME', 'llm_analytics_organizations_wrapper';
+COMMENT ON FUNCTION llm.analytics_organizations() IS
+    'the organizations the caller belongs to, by name, as JSON: {"organizations":[{"id","name","plan","role"}]}; whoever sees everything gets all, role null. Errors: 28000';
+
+CREATE FUNCTION llm.analytics_projects(org text) RETURNS json
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    AS 'MODULE_PATHNAME', 'llm_analytics_projects_wrapper';
+COMMENT ON FUNCTION llm.analytics_projects(text) IS
+    'the projects of an organization that the caller may open, by name, as JSON: {"projects":[{"id","name","status"}]}, status active or deleted. Owners and admins: those of the directory and those that were used; any other member: those of their own keys. Errors: 22004, 28000, 42501 with reason';
+
+CREATE FUNCTION llm.analytics_api_keys(org text, project text DEFAULT NULL) RETURNS json
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    AS 'MODULE_PATHNAME', 'llm_analytics_api_keys_wrapper';
+COMMENT ON FUNCTION llm.analytics_api_keys(text, text) IS
+    'the API keys of an organization, or of one of its projects, that the caller may open, by label, as JSON: {"apiKeys":[{"id","label","projectId","project","createdBy","createdByName"}]}. Owners and admins: those of the directory and those that were used; any other member: their own. Errors: 22004, 28000, 42501 with reason';

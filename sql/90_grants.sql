@@ -31,6 +31,9 @@ GRANT EXECUTE ON FUNCTION
     llm.analytics_me(text, date, date, text, text),
     llm.analytics_drivers(text, date, date, text, date, date),
     llm.access(text),
+    llm.analytics_organizations(),
+    llm.analytics_projects(text),
+    llm.analytics_api_keys(text, text),
     llm.current_user_id()
 TO PUBLIC;
 -- Of the policies and of llm.usage: they answer with what the caller may see anyway.

@@ -47,7 +47,7 @@ impl Reason {
         }
     }
 
-    fn error(self) -> Error {
+    pub fn error(self) -> Error {
         let (code, message, hint) = match self {
             Reason::NoIdentity => (
                 PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,

@@ -8,6 +8,7 @@ mod arguments;
 mod bucket;
 mod directory;
 mod drivers;
+mod lists;
 mod members;
 pub mod operate;
 mod page;

@@ -1,0 +1,93 @@
+import { render } from 'preact';
+import { useEffect } from 'preact/hooks';
+import { Redirect, Route, Switch } from 'wouter-preact';
+import type { Access, Organizations } from './api';
+import { url, useAnswer } from './api';
+import { Layout, SignIn } from './layout';
+import { Changes } from './pages/changes';
+import { Key } from './pages/key';
+import { Keys } from './pages/keys';
+import { Me, Member } from './pages/member';
+import { Members } from './pages/members';
+import { Organization } from './pages/organization';
+import { Project } from './pages/project';
+import { Shown } from './parts';
+import './style.css';
+import './theme';
+import { path, useView } from './view';
+
+/** The first organization of whoever comes without one. */
+function Start() {
+  const answer = useAnswer<Organizations>('/organizations');
+  if (answer.error?.status === 401) return <SignIn />;
+  return (
+    <main class="alone">
+      <Shown answer={answer}>
+        {({ organizations }) =>
+          organizations.length > 0 ? (
+            <Redirect to={path(organizations[0].id)} replace />
+          ) : (
+            <section class="notice" data-reason="not_member">
+              <h1>No organization</h1>
+              <p>You are not a member of any organization.</p>
+            </section>
+          )
+        }
+      </Shown>
+    </main>
+  );
+}
+
+function Pages({ org }: { org: string }) {
+  const view = useView();
+  const answer = useAnswer<Access>(url('/access', { organizationId: org }));
+  useEffect(() => {
+    // So that a copied link shows these days in this zone.
+    if (view.get('tz') === null || (view.preset && view.get('range') === null)) view.set({ tz: view.zone, range: view.preset });
+  }, [view]);
+  if (answer.error?.status === 401) return <SignIn />;
+  const place = { org, view, access: answer.data };
+  return (
+    <Layout {...place}>
+      <Switch>
+        <Route path="/:org">
+          <Organization {...place} />
+        </Route>
+        <Route path="/:org/changes">
+          <Changes {...place} />
+        </Route>
+        <Route path="/:org/members">
+          <Members {...place} />
+        </Route>
+        <Route path="/:org/members/:id">{({ id }) => <Member {...place} id={decodeURIComponent(id)} />}</Route>
+        <Route path="/:org/me">
+          <Me {...place} />
+        </Route>
+        <Route path="/:org/keys">
+          <Keys {...place} />
+        </Route>
+        <Route path="/:org/keys/:id">{({ id }) => <Key {...place} id={decodeURIComponent(id)} />}</Route>
+        <Route path="/:org/projects/:id">{({ id }) => <Project {...place} id={decodeURIComponent(id)} />}</Route>
+        <Route>
+          <section class="notice">
+            <h1>Not found</h1>
+            <p>There is no such page.</p>
+          </section>
+        </Route>
+      </Switch>
+    </Layout>
+  );
+}
+
+function App() {
+  return (
+    <Switch>
+      <Route path="/">
+        <Start />
+      </Route>
+      <Route path="/:org/*?">{({ org }) => <Pages key={org} org={decodeURIComponent(org)} />}</Route>
+    </Switch>
+  );
+}
+
+render(<App />, document.getElementById('app')!);

@@ -1,0 +1,55 @@
+// What the URL says of how a page is shown, so that a link shows the same page.
+import { useMemo } from 'preact/hooks';
+import { useSearchParams } from 'wouter-preact';
+import type { Metric } from './format';
+import { METRICS } from './format';
+import { browserZone, daysOf, DEFAULT_PRESET, isDate, PRESETS } from './range';
+
+export interface View {
+  /** A preset's name, or undefined for dates. */
+  preset?: string;
+  from: string;
+  to: string;
+  zone: string;
+  metric: Metric;
+  /** Parameters of one page only. */
+  get: (name: string) => string | null;
+  /** Changes some; undefined takes one away. */
+  set: (change: Record<string, string | undefined>) => void;
+  /** The part of the URL that goes along to other pages. */
+  query: string;
+}
+
+const CARRIED = ['range', 'from', 'to', 'tz', 'metric'];
+
+export function useView(): View {
+  const [search, setSearch] = useSearchParams();
+  return useMemo(() => {
+    const zone = search.get('tz') || browserZone();
+    const [from, to] = [search.get('from'), search.get('to')];
+    const hasDates = isDate(from) && isDate(to);
+    const wanted = search.get('range') ?? '';
+    const preset = hasDates ? undefined : wanted in PRESETS ? wanted : DEFAULT_PRESET;
+    const metric = search.get('metric') ?? '';
+    const carried = new URLSearchParams(CARRIED.filter((name) => search.has(name)).map((name) => [name, search.get(name)!]));
+    return {
+      preset,
+      ...(hasDates ? { from, to } : daysOf(preset!, zone)),
+      zone,
+      metric: metric in METRICS ? (metric as Metric) : 'cost',
+      get: (name) => search.get(name),
+      set: (change) =>
+        setSearch((before) => {
+          const next = new URLSearchParams(before);
+          for (const [name, value] of Object.entries(change)) {
+            if (value === undefined) next.delete(name);
+            else next.set(name, value);
+          }
+          return next;
+        }),
+      query: carried.size > 0 ? `?${carried}` : '',
+    };
+  }, [search.toString()]);
+}
+
+export const path = (...parts: string[]) => `/${parts.map(encodeURIComponent).join('/')}`;
