@@ -52,7 +52,8 @@ const ORGANIZATION: Parameter = parameter("organizationId", "org", Form::Text, P
 const FROM: Parameter = parameter("from", "from", Form::Date, Place::Optional, "first local day; without both dates: the last 7 days");
 const TO: Parameter = parameter("to", "to", Form::Date, Place::Optional, "last local day, inclusive");
 const ZONE: Parameter = parameter("timezone", "tz", Form::Text, Place::Optional, "IANA time zone of the days; UTC where it is left out");
-const MODEL_VIEW: Parameter = parameter("modelView", "model_view", Form::ModelView, Place::Optional, "models as routed, or by canonical name");
+const MODEL_VIEW: Parameter =
+    parameter("modelView", "model_view", Form::ModelView, Place::Optional, "models as routed, or by canonical name");
 
 pub static ENDPOINTS: [Endpoint; 11] = [
     Endpoint {
@@ -104,28 +105,14 @@ pub static ENDPOINTS: [Endpoint; 11] = [
         path: "/analytics/projects/{id}",
         summary: "The page of one project",
         function: "analytics_project",
-        parameters: &[
-            ORGANIZATION,
-            parameter("id", "project", Form::Text, Place::Path, "the project's id"),
-            FROM,
-            TO,
-            ZONE,
-            MODEL_VIEW,
-        ],
+        parameters: &[ORGANIZATION, parameter("id", "project", Form::Text, Place::Path, "the project's id"), FROM, TO, ZONE, MODEL_VIEW],
         rows: Rows::Of("costByModel"),
     },
     Endpoint {
         path: "/analytics/api-keys/{id}",
         summary: "The page of one API key",
         function: "analytics_api_key",
-        parameters: &[
-            ORGANIZATION,
-            parameter("id", "api_key", Form::Text, Place::Path, "the key's id"),
-            FROM,
-            TO,
-            ZONE,
-            MODEL_VIEW,
-        ],
+        parameters: &[ORGANIZATION, parameter("id", "api_key", Form::Text, Place::Path, "the key's id"), FROM, TO, ZONE, MODEL_VIEW],
         rows: Rows::Of("costByModel"),
     },
     Endpoint {

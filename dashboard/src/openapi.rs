@@ -57,7 +57,9 @@ fn parameter(parameter: &Parameter) -> Value {
         Form::Text => json!({ "type": "string", "minLength": 1 }),
         Form::Date => json!({ "type": "string", "format": "date" }),
         Form::Count => json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }),
-        Form::GroupBy => json!({ "type": "string", "enum": ["model", "mapping", "provider", "project", "apiKey", "user", "application", "mode"] }),
+        Form::GroupBy => {
+            json!({ "type": "string", "enum": ["model", "mapping", "provider", "project", "apiKey", "user", "application", "mode"] })
+        }
         Form::ModelView => json!({ "type": "string", "enum": ["mappings", "canonical"] }),
     };
     json!({
@@ -117,7 +119,9 @@ fn schemas() -> Value {
         }),
         by_model.clone(),
     ]));
-    let capability = object(json!({ "allowed": { "type": "boolean" }, "reason": { "enum": [null, "no_identity", "not_member", "role_required", "plan_required"] } }));
+    let capability = object(
+        json!({ "allowed": { "type": "boolean" }, "reason": { "enum": [null, "no_identity", "not_member", "role_required", "plan_required"] } }),
+    );
     let driver = object(json!({
         "key": text_or_null, "label": text, "costBefore": number, "costAfter": number, "change": number, "share": { "type": ["number", "null"] },
         "requestsBefore": count, "requestsAfter": count, "volume": number, "price": number,

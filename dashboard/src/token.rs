@@ -66,7 +66,9 @@ impl Tokens {
     pub fn user(&self, headers: &HeaderMap) -> Result<String, Failure> {
         let token = token(headers).ok_or_else(|| Failure::token("no token"))?;
         // Why it is refused is nobody's business but the log's.
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &self.validation).map_err(|_| Failure::token("the token is not valid"))?.claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.verify, &self.validation)
+            .map_err(|_| Failure::token("the token is not valid"))?
+            .claims;
         if claims.sub.is_empty() { Err(Failure::token("the token names nobody")) } else { Ok(claims.sub) }
     }
 }
