@@ -29,7 +29,12 @@ SELECT llm.act_as('bob');
 SELECT llm.analytics_me('org_acme', '2026-06-24', '2026-06-24');
 SELECT llm.access('org_acme');
 SELECT llm.current_user_id();
+SELECT llm.analytics_organizations();
+SELECT llm.analytics_projects('org_acme');
+SELECT llm.analytics_api_keys('org_acme');
 COMMIT;
+SELECT llm.analytics_projects('org_acme');
+SELECT llm.analytics_api_keys('org_acme', 'prj_api');
 SELECT llm.access('org_acme');
 -- the queries of docs/bi.md
 SELECT date_trunc('day', bucket, 'Europe/Berlin') AS day, project, sum(cost) AS cost FROM llm.usage GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2;
