@@ -173,7 +173,6 @@ impl<'t> Writer<'t> {
 }
 
 /// What came of it, and whether the new tuple has to be put into the indexes.
-#[cfg(feature = "pg15")]
 unsafe fn heap_update(
     relation: pg_sys::Relation,
     place: &mut pg_sys::ItemPointerData,
@@ -182,28 +181,20 @@ unsafe fn heap_update(
     failure: &mut pg_sys::TM_FailureData,
     lock: &mut pg_sys::LockTupleMode::Type,
 ) -> (pg_sys::TM_Result::Type, bool) {
-    // SAFETY: as the caller promises; HeapTupleIsHeapOnly() of access/htup_details.h.
+    let nothing = std::ptr::null_mut();
+    // SAFETY: as the caller promises. PostgreSQL 15 says it by HeapTupleIsHeapOnly() of access/htup_details.h.
     unsafe {
-        let result = pg_sys::heap_update(relation, place, tuple, command, std::ptr::null_mut(), true, failure, lock);
-        (result, u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE == 0)
-    }
-}
-
-/// What came of it, and whether the new tuple has to be put into the indexes.
-#[cfg(not(feature = "pg15"))]
-unsafe fn heap_update(
-    relation: pg_sys::Relation,
-    place: &mut pg_sys::ItemPointerData,
-    tuple: pg_sys::HeapTuple,
-    command: pg_sys::CommandId,
-    failure: &mut pg_sys::TM_FailureData,
-    lock: &mut pg_sys::LockTupleMode::Type,
-) -> (pg_sys::TM_Result::Type, bool) {
-    let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
-    // SAFETY: as the caller promises.
-    unsafe {
-        let result = pg_sys::heap_update(relation, place, tuple, command, std::ptr::null_mut(), true, failure, lock, &mut indexes);
-        (result, indexes != pg_sys::TU_UpdateIndexes::TU_None)
+        #[cfg(feature = "pg15")]
+        {
+            let result = pg_sys::heap_update(relation, place, tuple, command, nothing, true, failure, lock);
+            (result, u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE == 0)
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+            let result = pg_sys::heap_update(relation, place, tuple, command, nothing, true, failure, lock, &mut indexes);
+            (result, indexes != pg_sys::TU_UpdateIndexes::TU_None)
+        }
     }
 }
 
