@@ -220,6 +220,77 @@ fn what_is_allowed_has_the_right_rows() {
     }
 }
 
+/// The lists name what the caller may open, and nothing else.
+#[test]
+fn lists_for_navigation() {
+    let mut world = World::new("gates_lists", false);
+    // Own keys in a project of an organization one is no member of, and usage of a key and a project that no directory knows.
+    run(
+        &mut world.client,
+        "INSERT INTO public.api_key (id, description, project_id, status, created_by) VALUES ('rival_foreign', 'Key of dev elsewhere', 'rival_p1', 'active', 'dev');
+         INSERT INTO public.log (id, created_at, organization_id, project_id, api_key_id, used_model, used_provider, used_mode, cost)
+            VALUES ('unlisted', '2026-06-02 13:00', 'acme', 'acme_gone', 'acme_lost', 'openai/gpt-5.5', 'openai', 'credits', 1)",
+    );
+    let ids = |answer: &Value, list: &str| -> Vec<String> {
+        let entries = answer[list].as_array().unwrap_or_else(|| panic!("no {list}: {answer}"));
+        entries.iter().map(|entry| entry["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let of = |org: &str, names: &[&str]| -> Vec<String> { names.iter().map(|name| format!("{org}_{name}")).collect() };
+    for user in ["own", "adm", "dev", "dev2", "out", "riv"] {
+        for mut caller in [world.bound(user), world.acting(user)] {
+            let answer = caller.json("SELECT llm.analytics_organizations()");
+            let members: Vec<Value> = ["acme", "freeco", "proco", "rival"]
+                .into_iter()
+                .filter_map(|org| {
+                    role_of(user, org).map(|role| json!({"id": org, "name": format!("Name of {org}"), "plan": plan_of(org), "role": role}))
+                })
+                .collect();
+            assert_eq!(answer, json!({ "organizations": members }), "{user}");
+            for org in ORGANIZATIONS {
+                let lists = [format!("SELECT llm.analytics_projects('{org}')"), format!("SELECT llm.analytics_api_keys('{org}')")];
+                let Some(role) = role_of(user, org) else {
+                    lists.iter().for_each(|sql| gate(&mut caller, sql, Some("not_member")));
+                    continue;
+                };
+                let (mut projects, mut keys) = match (user, role) {
+                    ("dev", "developer") => (of(org, &["p1", "pd"]), of(org, &["kd", "kx"])),
+                    ("dev2", "developer") => (of(org, &["p2"]), of(org, &["kd2"])),
+                    _ => (of(org, &["p1", "p2", "pd"]), of(org, &["ka", "kd", "kd2", "kn", "ko", "kx"])),
+                };
+                if org == "acme" && role != "developer" {
+                    projects.push("acme_gone".into());
+                    keys.push("acme_lost".into());
+                }
+                let mut found = ids(&caller.json(&lists[0]), "projects");
+                (found.sort(), projects.sort());
+                assert_eq!(found, projects, "{user} {org}");
+                let mut found = ids(&caller.json(&lists[1]), "apiKeys");
+                (found.sort(), keys.sort());
+                assert_eq!(found, keys, "{user} {org}");
+                // Each can be opened.
+                for project in projects {
+                    gate(&mut caller, &format!("SELECT llm.analytics_project('{org}', '{project}', {RANGE})"), None);
+                    let answer = caller.json(&format!("SELECT llm.analytics_api_keys('{org}', '{project}')"));
+                    for key in answer["apiKeys"].as_array().expect("a list") {
+                        assert_eq!(key["projectId"], *project, "{user} {key}");
+                        assert!(keys.iter().any(|of| key["id"] == **of), "{user} {key}");
+                    }
+                }
+                for key in keys {
+                    gate(&mut caller, &format!("SELECT llm.analytics_api_key('{org}', '{key}', {RANGE})"), None);
+                }
+                let elsewhere = caller.json(&format!("SELECT llm.analytics_api_keys('{org}', 'rival_p1')"));
+                assert_eq!(elsewhere, json!({ "apiKeys": [] }), "{user} {org}");
+            }
+        }
+    }
+    for list in ["analytics_organizations()", "analytics_projects('acme')", "analytics_api_keys('acme')"] {
+        gate(&mut world.nobody(), &format!("SELECT llm.{list}"), Some("no_identity"));
+    }
+    let mut all = world.superuser();
+    assert_eq!(ids(&all.json("SELECT llm.analytics_organizations()"), "organizations"), ["acme", "freeco", "proco", "rival"]);
+}
+
 /// NULL where a value is needed comes first; then values; each in every function that has the argument.
 #[test]
 fn arguments() {
@@ -250,6 +321,8 @@ fn arguments() {
         ("llm.analytics_me(NULL)", "org"),
         ("llm.analytics_me('acme', tz => NULL)", "tz"),
         ("llm.analytics_me('acme', model_view => NULL)", "model_view"),
+        ("llm.analytics_projects(NULL)", "org"),
+        ("llm.analytics_api_keys(NULL)", "org"),
         ("llm.analytics_drivers(NULL)", "org"),
         ("llm.analytics_drivers('acme', tz => NULL)", "tz"),
     ];
