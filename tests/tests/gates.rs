@@ -257,9 +257,13 @@ fn lists_for_navigation() {
                     ("dev2", "developer") => (of(org, &["p2"]), of(org, &["kd2"])),
                     _ => (of(org, &["p1", "p2", "pd"]), of(org, &["ka", "kd", "kd2", "kn", "ko", "kx"])),
                 };
-                if org == "acme" && role != "developer" {
-                    projects.push("acme_gone".into());
-                    keys.push("acme_lost".into());
+                match org {
+                    "acme" if role != "developer" => {
+                        projects.push("acme_gone".into());
+                        keys.push("acme_lost".into());
+                    }
+                    "rival" => keys.push("rival_foreign".into()),
+                    _ => {}
                 }
                 let mut found = ids(&caller.json(&lists[0]), "projects");
                 (found.sort(), projects.sort());
@@ -279,7 +283,8 @@ fn lists_for_navigation() {
                 for key in keys {
                     gate(&mut caller, &format!("SELECT llm.analytics_api_key('{org}', '{key}', {RANGE})"), None);
                 }
-                let elsewhere = caller.json(&format!("SELECT llm.analytics_api_keys('{org}', 'rival_p1')"));
+                let other = if org == "rival" { "acme_p1" } else { "rival_p1" };
+                let elsewhere = caller.json(&format!("SELECT llm.analytics_api_keys('{org}', '{other}')"));
                 assert_eq!(elsewhere, json!({ "apiKeys": [] }), "{user} {org}");
             }
         }
