@@ -8,18 +8,18 @@ CREATE FUNCTION bench.dice(i bigint, salt int, n int) RETURNS int LANGUAGE sql I
 CREATE TABLE bench.route AS
     SELECT r AS n, p.provider, p.provider || '/' || m AS model, 0.15 + (r * 7 % 11) * 0.35 AS input_price, 0.6 + (r * 5 % 13) * 1.15 AS output_price
     FROM (VALUES (0, 'openai'), (1, 'anthropic'), (2, 'google'), (3, 'mistral'), (4, 'groq')) p (n, provider),
-         LATERAL (SELECT p.n * 6 + k AS r, 'model-' || k || '-' || p.n AS m FROM generate_series(0, 5) k) x;
+         LATERAL (SELECT p.n * :models + k AS r, 'model-' || k || '-' || p.n AS m FROM generate_series(0, :models - 1) k) x;
 
 CREATE TABLE bench.organization AS
-    SELECT o, 'org_' || o AS id, CASE WHEN o = 0 THEN 8 ELSE 2 + o % 4 END AS projects, CASE WHEN o = 0 THEN 60 ELSE 6 + o * 7 % 20 END AS keys,
-           -- a quarter for the largest, the rest falls off
-           CASE WHEN o = 0 THEN 0.25 ELSE 0.75 * (1.0 / (o + 5)) / (SELECT sum(1.0 / (x + 5)) FROM generate_series(1, :organizations - 1) x) END AS share
+    SELECT o, 'org_' || o AS id, CASE WHEN o = 0 THEN 8 ELSE 2 + o % 4 END AS projects, CASE WHEN o = 0 THEN :keys ELSE 6 + o * 7 % 20 END AS keys,
+           -- so much for the largest, the rest falls off
+           CASE WHEN o = 0 THEN :skew ELSE (1 - :skew) * (1.0 / (o + 5)) / (SELECT sum(1.0 / (x + 5)) FROM generate_series(1, :organizations - 1) x) END AS share
     FROM generate_series(0, :organizations - 1) o;
 
 CREATE TABLE bench.key AS
     SELECT row_number() OVER (ORDER BY o.o, k)::int AS n, o.id AS organization, o.id || '_p' || k % o.projects AS project, o.id || '_k' || k AS id,
            o.id || '_u' || k % greatest(o.keys / 3, 2) AS creator, 'app-' || bench.dice(o.o * 1000 + k, 1, 12) AS application,
-           ARRAY(SELECT bench.dice(o.o * 1000 + k, 10 + r, 30) FROM generate_series(0, bench.dice(o.o * 1000 + k, 2, 4)) r) AS routes,
+           ARRAY(SELECT bench.dice(o.o * 1000 + k, 10 + r, 5 * :models) FROM generate_series(0, bench.dice(o.o * 1000 + k, 2, 4)) r) AS routes,
            bench.dice(o.o * 1000 + k, 3, 10) < 3 AS is_batch, o.share / o.keys * (0.4 + 1.2 * bench.dice(o.o * 1000 + k, 4, 1000) / 1000.0) AS share
     FROM bench.organization o, LATERAL generate_series(0, o.keys - 1) k;
 CREATE INDEX ON bench.key (n);
@@ -79,26 +79,27 @@ CREATE FUNCTION bench.day(day date, first bigint, rows bigint, bursty boolean) R
     WITH slots AS MATERIALIZED (SELECT CASE WHEN extract(isodow FROM day) > 5 THEN batch_keys ELSE all_keys END AS keys FROM bench.slots)
     SELECT q.* FROM generate_series(first, first + rows - 1) i CROSS JOIN bench.filler f
         CROSS JOIN LATERAL (SELECT (s.keys)[1 + bench.dice(i, 40, cardinality(s.keys))] AS n FROM slots s) s
-        CROSS JOIN LATERAL (SELECT CASE WHEN bursty THEN s.n WHEN bench.dice(i, 46, 4) = 0 THEN 1 + bench.dice(i, 47, 60)
-                             ELSE (SELECT 61 + bench.dice(i, 41, max(n) - 60) FROM bench.key) END AS n) u
+        CROSS JOIN LATERAL (SELECT CASE WHEN bursty THEN s.n WHEN bench.dice(i, 46, 4) = 0 THEN 1 + bench.dice(i, 47, :keys)
+                             ELSE (SELECT :keys + 1 + bench.dice(i, 41, max(n) - :keys) FROM bench.key) END AS n) u
         JOIN bench.key k ON k.n = u.n
-        JOIN bench.route r ON r.n = CASE WHEN bursty THEN k.routes[1 + bench.dice(i, 42, cardinality(k.routes))] ELSE bench.dice(i, 42, 30) END
+        JOIN bench.route r ON r.n = CASE WHEN bursty THEN k.routes[1 + bench.dice(i, 42, cardinality(k.routes))] ELSE bench.dice(i, 42, 5 * :models) END
         CROSS JOIN LATERAL (SELECT day::timestamp AT TIME ZONE 'UTC' + interval '1 second' * CASE
             WHEN NOT bursty THEN bench.dice(i, 43, 86400)
             WHEN k.is_batch THEN 3600 * bench.dice(k.n, 44, 6) + bench.dice(i, 43, 3600)
-            -- four of ten hours
-            ELSE 3600 * (6 + bench.dice(k.n * 100000 + (day - date '2020-01-01') * 10 + bench.dice(i, 44, 4), 45, 10)) + bench.dice(i, 43, 3600) END AS at) t
+            -- :burst of ten hours
+            ELSE 3600 * (6 + bench.dice(k.n * 100000 + (day - date '2020-01-01') * 10 + bench.dice(i, 44, :burst), 45, 10)) + bench.dice(i, 43, 3600) END AS at) t
         CROSS JOIN LATERAL bench.request(i, t.at, k, r, CASE WHEN bursty THEN k.application ELSE 'app-' || bench.dice(i, 48, 12) END, f.text) q
     ORDER BY t.at
 $$;
 
--- Requests of the hour that begins at `hour`, as they arrive.
+-- Requests of the hour that begins at `hour`, as they arrive; a share of :late is of any hour of the 30 days before it.
 CREATE FUNCTION bench.live(first bigint, rows bigint, hour timestamptz) RETURNS SETOF bench.shape LANGUAGE sql STABLE AS $$
     SELECT q.* FROM generate_series(first, first + rows - 1) i CROSS JOIN bench.filler f
         CROSS JOIN LATERAL (SELECT (s.all_keys)[1 + bench.dice(i, 40, cardinality(s.all_keys))] AS n FROM bench.slots s) s
         JOIN bench.key k ON k.n = s.n
         JOIN bench.route r ON r.n = k.routes[1 + bench.dice(i, 42, cardinality(k.routes))]
-        CROSS JOIN LATERAL bench.request(i, hour + interval '3600 seconds' * (i - first) / rows, k, r, k.application, f.text) q
+        CROSS JOIN LATERAL bench.request(i, hour + interval '3600 seconds' * (i - first) / rows
+            - interval '1 hour' * CASE WHEN bench.dice(i, 50, 100000) < :late * 100000 THEN 1 + bench.dice(i, 51, 720) ELSE 0 END, k, r, k.application, f.text) q
 $$;
 
 -- A log with the indexes a gateway has.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes the generator and a year of requests that ends now.
 pub fn history(world: &mut World, bursty: bool) {
-    let sql = include_str!("../generate.sql").replace(":organizations", &world.parameters.organizations.to_string());
+    let sql =
+        world.parameters.generator.iter().fold(include_str!("../generate.sql").to_owned(), |sql, (name, value)| sql.replace(name, value));
     world.run(&sql);
     world.run("SELECT bench.make_log('public.log'); DROP INDEX public.log_created_at_idx, public.log_organization_id_created_at_idx, public.log_project_id_created_at_idx, public.log_api_key_id_created_at_idx");
     let (rows, days) = (world.parameters.rows, world.parameters.days);

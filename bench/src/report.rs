@@ -21,7 +21,9 @@ pub enum Bar {
 impl Report {
     pub fn new(parameters: &Parameters) -> Report {
         let mut report = Report { text: String::new(), passed: 0, failed: 0, is_judged: !parameters.is_quick };
-        report.line(&format!("{} requests over {} days, {} organizations\n", parameters.rows, parameters.days, parameters.organizations));
+        let generator: Vec<String> =
+            parameters.generator.iter().map(|(name, value)| format!("{} {value}", name.trim_start_matches(':'))).collect();
+        report.line(&format!("{} requests over {} days; {}\n", parameters.rows, parameters.days, generator.join(", ")));
         report
     }
 

@@ -5,12 +5,13 @@ use llm_analytics_tests::db::{run, text};
 use postgres::{Client, SimpleQueryMessage};
 use std::time::Instant;
 
-/// From the environment: QUICK, ROWS, DAYS, ORGANIZATIONS, ONLY.
+/// From the environment: QUICK, ONLY, and those of the generator.
 pub struct Parameters {
     pub is_quick: bool,
     pub rows: u64,
     pub days: u64,
-    pub organizations: u64,
+    /// What generate.sql calls them, and their values.
+    pub generator: Vec<(&'static str, String)>,
     only: Vec<String>,
 }
 
@@ -23,7 +24,16 @@ impl Parameters {
             is_quick,
             rows: number("ROWS", if is_quick { 100_000 } else { 10_000_000 }),
             days: number("DAYS", 365),
-            organizations: number("ORGANIZATIONS", 50),
+            generator: [
+                ("ORGANIZATIONS", ":organizations", 50.0),
+                ("KEYS", ":keys", 60.0),
+                ("MODELS", ":models", 6.0),
+                ("SKEW", ":skew", 0.25),
+                ("BURST", ":burst", 4.0),
+                ("LATE", ":late", 0.0),
+            ]
+            .map(|(variable, name, default)| (name, text(variable).parse().unwrap_or(default).to_string()))
+            .into(),
             only: text("ONLY").split_whitespace().map(String::from).collect(),
         }
     }
