@@ -1,15 +1,17 @@
 # What a newcomer needs is `make demo` and `make test`; each does all of its own set-up.
-# Everything it makes lies below target/.
+# Everything it makes lies below target/, but for dashboard/web/node_modules.
 
 PG ?= 15
 TIER ?=
 
-.PHONY: help bench bench-quick demo demo-fresh demo-stop test build setup lint clean-clusters
+.PHONY: help bench bench-quick demo demo-fresh demo-stop dashboard test test-dashboard build setup lint clean-clusters
 
 help:
-	@echo 'make demo               a server of its own with a year of traffic; shows what the extension answers'
+	@echo 'make demo               a server of its own with a year of traffic; shows what the extension answers, starts the dashboard'
 	@echo 'make demo-fresh         the same, made anew'
-	@echo 'make demo-stop          stops that server'
+	@echo 'make demo-stop          stops them'
+	@echo 'make dashboard          builds target/dashboard/llm-dashboard with its pages'
+	@echo 'make test-dashboard     its tests: the server, the OpenAPI document, the pages in Chromium'
 	@echo 'make test               all tests, against PostgreSQL 15; PG=16 or PG=18 for another major'
 	@echo 'make test TIER=regress  one tier: core, regress, isolation or server; TESTS="a b" only these tests'
 	@echo 'make bench             the benchmark (see bench/README.md); bench-quick: a small one, that it works'
@@ -24,17 +26,23 @@ build: setup
 	@scripts/build $(PG)
 
 # these use the private servers only
-bench bench-quick demo demo-fresh test: export PG_CONFIG =
+bench bench-quick demo demo-fresh test test-dashboard: export PG_CONFIG =
 
-bench bench-quick demo demo-fresh: override PG = 15
-demo: build
+bench bench-quick demo demo-fresh test-dashboard: override PG = 15
+demo: build dashboard
 	@demo/run
 
-demo-fresh: build
+demo-fresh: build dashboard
 	@demo/run fresh
 
 demo-stop:
 	@demo/stop
+
+dashboard:
+	@scripts/dashboard
+
+test-dashboard: build dashboard
+	@scripts/test-dashboard
 
 bench: build
 	@bench/run

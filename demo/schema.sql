@@ -84,10 +84,10 @@ INSERT INTO demo.profile VALUES
     ('always',   '{4,  4,  4,  4,  4,  4,  4,  4,  4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4,   4}',   1.00);
 
 -- The directories that give the ids their names.
-INSERT INTO llm.organization (id, name) VALUES
-    ('org_acme',    'Acme Robotics'),
-    ('org_globex',  'Globex Bank'),
-    ('org_initech', 'Initech Software');
+INSERT INTO llm.organization (id, name, plan) VALUES
+    ('org_acme',    'Acme Robotics',    'enterprise'),
+    ('org_globex',  'Globex Bank',      'enterprise'),
+    ('org_initech', 'Initech Software', 'free');
 INSERT INTO llm.project (id, organization_id, name, status) VALUES
     ('prj_acme_api',       'org_acme',    'Production API',      'active'),
     ('prj_acme_support',   'org_acme',    'Support assistant',   'active'),
@@ -111,6 +111,27 @@ INSERT INTO llm.app_user (id, name, email) VALUES
     ('usr_hugo',   'Hugo Martins',   'hugo@globex.example'),
     ('usr_indira', 'Indira Nair',    'indira@initech.example'),
     ('usr_jay',    NULL,             'jay@initech.example');
+INSERT INTO llm.membership (organization_id, user_id, role) VALUES
+    ('org_acme',    'usr_ana',    'owner'),
+    ('org_acme',    'usr_ben',    'admin'),
+    ('org_acme',    'usr_chioma', 'developer'),
+    ('org_acme',    'usr_dmitri', 'developer'),
+    ('org_acme',    'usr_emma',   'developer'),
+    ('org_globex',  'usr_frank',  'owner'),
+    ('org_globex',  'usr_grace',  'developer'),
+    ('org_globex',  'usr_ana',    'developer'),
+    ('org_initech', 'usr_indira', 'owner'),
+    ('org_initech', 'usr_jay',    'developer');
+
+-- Who llm-dashboard is in the database: it may say for whom it asks, and nothing else.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'llm_dashboard') THEN
+        CREATE ROLE llm_dashboard LOGIN;
+    END IF;
+END
+$$;
+GRANT EXECUTE ON FUNCTION llm.act_as TO llm_dashboard;
 
 -- A workload is one application using one API key. share: requests relative to the others; mix: 16 model slots, one is drawn per
 -- request; prompt, completion: median tokens; reuse: share of requests with a cached prompt prefix; hit: share answered from the gateway's

@@ -56,7 +56,8 @@ impl From<tokio_postgres::Error> for Failure {
             "42501" if reason.is_some() => (StatusCode::FORBIDDEN, reason.unwrap_or_default()),
             "P0002" => (StatusCode::NOT_FOUND, "not_found"),
             "57014" => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            _ if state.starts_with("22") => (StatusCode::BAD_REQUEST, "invalid_request"),
+            // 0A000: a zone whose days of that time start within a bucket.
+            _ if state.starts_with("22") || state == "0A000" => (StatusCode::BAD_REQUEST, "invalid_request"),
             // It is starting, stopping, full or out of order.
             _ if state.starts_with("57P") || state.starts_with("08") || state.starts_with("53") => return Failure::unavailable(),
             _ if *db.code() == SqlState::T_R_SERIALIZATION_FAILURE => return Failure::unavailable(),

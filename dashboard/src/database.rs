@@ -50,11 +50,11 @@ impl Database {
 
 impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Failure {
-        match error {
-            PoolError::Backend(error) => error.into(),
-            // No connection was free, or none could be made, in time.
-            _ => Failure::unavailable(),
+        // No connection was free, or none could be made, in time. The server's own word for why (28000, say) is not about who asks.
+        if let PoolError::Backend(error) = error {
+            eprintln!("llm-dashboard: {error}");
         }
+        Failure::unavailable()
     }
 }
 

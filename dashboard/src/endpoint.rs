@@ -14,8 +14,8 @@ pub struct Endpoint {
     pub summary: &'static str,
     pub function: &'static str,
     pub parameters: &'static [Parameter],
-    /// What CSV shows of the answer.
-    rows: Rows,
+    /// What CSV shows of the answer; None where it is no table and stays JSON.
+    pub rows: Option<Rows>,
 }
 
 #[derive(Clone, Copy)]
@@ -71,14 +71,14 @@ pub static ENDPOINTS: [Endpoint; 11] = [
             parameter("userId", "user_id", Form::Text, Place::Optional, "only this member"),
             parameter("top", "top", Form::Count, Place::Optional, "so many entries; the rest becomes one, \"Other\""),
         ],
-        rows: Rows::Days,
+        rows: Some(Rows::Days),
     },
     Endpoint {
         path: "/analytics/members",
         summary: "The members table",
         function: "analytics_members",
         parameters: &[ORGANIZATION, FROM, TO, ZONE],
-        rows: Rows::Of("members"),
+        rows: Some(Rows::Of("members")),
     },
     Endpoint {
         path: "/analytics/members/{userId}",
@@ -92,28 +92,28 @@ pub static ENDPOINTS: [Endpoint; 11] = [
             ZONE,
             MODEL_VIEW,
         ],
-        rows: Rows::Of("costByModel"),
+        rows: Some(Rows::Of("costByModel")),
     },
     Endpoint {
         path: "/analytics/me",
         summary: "The caller's own usage",
         function: "analytics_me",
         parameters: &[ORGANIZATION, FROM, TO, ZONE, MODEL_VIEW],
-        rows: Rows::Of("costByModel"),
+        rows: Some(Rows::Of("costByModel")),
     },
     Endpoint {
         path: "/analytics/projects/{id}",
         summary: "The page of one project",
         function: "analytics_project",
         parameters: &[ORGANIZATION, parameter("id", "project", Form::Text, Place::Path, "the project's id"), FROM, TO, ZONE, MODEL_VIEW],
-        rows: Rows::Of("costByModel"),
+        rows: Some(Rows::Of("costByModel")),
     },
     Endpoint {
         path: "/analytics/api-keys/{id}",
         summary: "The page of one API key",
         function: "analytics_api_key",
         parameters: &[ORGANIZATION, parameter("id", "api_key", Form::Text, Place::Path, "the key's id"), FROM, TO, ZONE, MODEL_VIEW],
-        rows: Rows::Of("costByModel"),
+        rows: Some(Rows::Of("costByModel")),
     },
     Endpoint {
         path: "/analytics/drivers",
@@ -127,35 +127,35 @@ pub static ENDPOINTS: [Endpoint; 11] = [
             parameter("compareFrom", "compare_from", Form::Date, Place::Optional, "first day to compare with"),
             parameter("compareTo", "compare_to", Form::Date, Place::Optional, "last day to compare with"),
         ],
-        rows: Rows::Groups("drivers", "dimension"),
+        rows: Some(Rows::Groups("drivers", "dimension")),
     },
     Endpoint {
         path: "/access",
         summary: "What the caller may open, and why not",
         function: "access",
         parameters: &[ORGANIZATION],
-        rows: Rows::Groups("none", "none"),
+        rows: None,
     },
     Endpoint {
         path: "/organizations",
         summary: "The organizations the caller belongs to",
         function: "analytics_organizations",
         parameters: &[],
-        rows: Rows::Of("organizations"),
+        rows: Some(Rows::Of("organizations")),
     },
     Endpoint {
         path: "/projects",
         summary: "The projects the caller may open",
         function: "analytics_projects",
         parameters: &[ORGANIZATION],
-        rows: Rows::Of("projects"),
+        rows: Some(Rows::Of("projects")),
     },
     Endpoint {
         path: "/api-keys",
         summary: "The API keys the caller may open",
         function: "analytics_api_keys",
         parameters: &[ORGANIZATION, parameter("projectId", "project", Form::Text, Place::Optional, "only of this project")],
-        rows: Rows::Of("apiKeys"),
+        rows: Some(Rows::Of("apiKeys")),
     },
 ];
 
@@ -211,8 +211,8 @@ pub async fn handle(
     }
     let (sql, arguments) = endpoint.question(given)?;
     let answer = state.database.ask(&user, &sql, &arguments).await?;
-    if wants_csv(&headers) {
-        let table = csv(&answer, endpoint.rows).map_err(|error| {
+    if let Some(rows) = endpoint.rows.filter(|_| wants_csv(&headers)) {
+        let table = csv(&answer, rows).map_err(|error| {
             eprintln!("llm-dashboard: {error}");
             Failure::unavailable()
         })?;

@@ -30,6 +30,10 @@ pub async fn document() -> Json<Value> {
 
 fn operation(endpoint: &Endpoint) -> Value {
     let failure = |description: &str| json!({ "description": description, "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } } });
+    let mut content = json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{}", endpoint.function) } } });
+    if endpoint.rows.is_some() {
+        content["text/csv"] = json!({ "schema": { "type": "string" } });
+    }
     json!({
         "operationId": endpoint.function,
         "summary": endpoint.summary,
@@ -37,10 +41,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "responses": {
             "200": {
                 "description": "the answer of the SQL function of the same name",
-                "content": {
-                    "application/json": { "schema": { "$ref": format!("#/components/schemas/{}", endpoint.function) } },
-                    "text/csv": { "schema": { "type": "string" } },
-                },
+                "content": content,
             },
             "400": failure("a parameter is missing, unknown or wrong"),
             "401": failure("no valid token"),

@@ -127,16 +127,18 @@ function Sidebar({ org, view, access }: Place) {
   const [location, go] = useLocation();
   const { data: organizations } = useAnswer<Organizations>('/organizations');
   const { data: projects } = useAnswer<Projects>(access?.capabilities.projectAnalytics.allowed ? `/projects?${new URLSearchParams({ organizationId: org })}` : undefined);
-  const item = (to: string, name: string, isOpen: boolean | undefined) => (
-    <li>
-      <Link href={to + view.query} aria-current={location === to ? 'page' : undefined}>
-        {name}
-        {isOpen === false && <span class="badge">Enterprise</span>}
-      </Link>
-    </li>
-  );
-  const can = access?.capabilities;
-  const needsPlan = (capability?: { reason: string | null }) => (capability ? capability.reason !== 'plan_required' : undefined);
+  const item = (to: string, name: string, badge?: string) => {
+    const here = decodeURI(to);
+    const isHere = location === here || (to !== path(org) && location.startsWith(`${here}/`));
+    return (
+      <li>
+        <Link href={to + view.query} aria-current={isHere ? 'page' : undefined}>
+          <span>{name}</span>
+          {badge && <span class="badge">{badge}</span>}
+        </Link>
+      </li>
+    );
+  };
   return (
     <nav class="sidebar" aria-label="Pages">
       <label>
@@ -150,16 +152,16 @@ function Sidebar({ org, view, access }: Place) {
         </select>
       </label>
       <ul>
-        {item(path(org), 'Organization', needsPlan(can?.organizationAnalytics))}
-        {item(path(org, 'changes'), 'What changed', needsPlan(can?.organizationAnalytics))}
-        {item(path(org, 'members'), 'Members', needsPlan(can?.memberAnalytics))}
-        {item(path(org, 'keys'), 'API keys', undefined)}
-        {item(path(org, 'me'), 'My usage', undefined)}
+        {item(path(org), 'Organization', 'Enterprise')}
+        {item(path(org, 'changes'), 'What changed', 'Enterprise')}
+        {item(path(org, 'members'), 'Members', 'Enterprise')}
+        {item(path(org, 'keys'), 'API keys')}
+        {item(path(org, 'me'), 'My usage')}
       </ul>
       {projects && projects.projects.length > 0 && (
         <>
           <h2>Projects</h2>
-          <ul>{projects.projects.map((project) => item(path(org, 'projects', project.id), project.status === 'deleted' ? `${project.name} (deleted)` : project.name, undefined))}</ul>
+          <ul>{projects.projects.map((project) => item(path(org, 'projects', project.id), project.name, project.status === 'deleted' ? 'deleted' : undefined))}</ul>
         </>
       )}
     </nav>

@@ -14,7 +14,7 @@ import { Project } from './pages/project';
 import { Shown } from './parts';
 import './style.css';
 import './theme';
-import { path, useView } from './view';
+import { decoded, path, useView } from './view';
 
 /** The first organization of whoever comes without one. */
 function Start() {
@@ -43,7 +43,7 @@ function Pages({ org }: { org: string }) {
   const answer = useAnswer<Access>(url('/access', { organizationId: org }));
   useEffect(() => {
     // So that a copied link shows these days in this zone.
-    if (view.get('tz') === null || (view.preset && view.get('range') === null)) view.set({ tz: view.zone, range: view.preset });
+    if (view.get('tz') === null || (view.preset && view.get('range') === null)) view.set({ tz: view.zone, range: view.preset }, true);
   }, [view]);
   if (answer.error?.status === 401) return <SignIn />;
   const place = { org, view, access: answer.data };
@@ -59,15 +59,15 @@ function Pages({ org }: { org: string }) {
         <Route path="/:org/members">
           <Members {...place} />
         </Route>
-        <Route path="/:org/members/:id">{({ id }) => <Member {...place} id={decodeURIComponent(id)} />}</Route>
+        <Route path="/:org/members/:id">{({ id }) => <Member {...place} id={decoded(id)} />}</Route>
         <Route path="/:org/me">
           <Me {...place} />
         </Route>
         <Route path="/:org/keys">
           <Keys {...place} />
         </Route>
-        <Route path="/:org/keys/:id">{({ id }) => <Key {...place} id={decodeURIComponent(id)} />}</Route>
-        <Route path="/:org/projects/:id">{({ id }) => <Project {...place} id={decodeURIComponent(id)} />}</Route>
+        <Route path="/:org/keys/:id">{({ id }) => <Key {...place} id={decoded(id)} />}</Route>
+        <Route path="/:org/projects/:id">{({ id }) => <Project {...place} id={decoded(id)} />}</Route>
         <Route>
           <section class="notice">
             <h1>Not found</h1>
@@ -85,7 +85,7 @@ function App() {
       <Route path="/">
         <Start />
       </Route>
-      <Route path="/:org/*?">{({ org }) => <Pages key={org} org={decodeURIComponent(org)} />}</Route>
+      <Route path="/:org/*?">{({ org }) => <Pages key={org} org={decoded(org)} />}</Route>
     </Switch>
   );
 }

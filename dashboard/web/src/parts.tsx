@@ -59,14 +59,15 @@ export function Metrics({ view }: { view: View }) {
   return <Choice label="Measure" options={options} value={view.metric} onChange={(metric) => view.set({ metric })} />;
 }
 
-const REFUSED: Record<Reason, { title: string; text: string }> = {
+const REFUSED: Record<Reason | 'not_your_key', { title: string; text: string }> = {
   plan_required: { title: 'Part of the enterprise plan', text: 'See what every model, project, key and member of your organization costs. Ask an owner to upgrade the plan.' },
   role_required: { title: 'For owners and admins', text: 'Your role in this organization does not include this page. Your own usage is under “My usage”.' },
   not_member: { title: 'Not your organization', text: 'You are not a member of this organization.' },
+  not_your_key: { title: 'Not your key', text: 'Your role shows the keys that you created. They are under “API keys”.' },
   no_identity: { title: 'Not signed in', text: 'Sign in to see these pages.' },
 };
 
-export function Refused({ reason }: { reason: Reason }) {
+export function Refused({ reason }: { reason: keyof typeof REFUSED }) {
   const { title, text } = REFUSED[reason];
   return (
     <section class={`notice ${reason === 'plan_required' ? 'upgrade' : ''}`} data-reason={reason}>
@@ -81,7 +82,7 @@ export function Shown<T>(props: { answer: Answer<T>; children: (data: T) => Comp
   const { data, error, isLoading, retry } = props.answer;
   if (error) {
     const reason = error.code === 'invalid_token' ? 'no_identity' : error.code;
-    if (reason in REFUSED) return <Refused reason={reason as Reason} />;
+    if (reason in REFUSED) return <Refused reason={reason as keyof typeof REFUSED} />;
     return (
       <section class="notice" role="alert">
         <h2>{error.status === 404 ? 'Not found' : 'That did not work'}</h2>

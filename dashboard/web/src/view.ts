@@ -14,8 +14,8 @@ export interface View {
   metric: Metric;
   /** Parameters of one page only. */
   get: (name: string) => string | null;
-  /** Changes some; undefined takes one away. */
-  set: (change: Record<string, string | undefined>) => void;
+  /** Changes some; undefined takes one away. `replace`: the Back button does not come back here. */
+  set: (change: Record<string, string | undefined>, replace?: boolean) => void;
   /** The part of the URL that goes along to other pages. */
   query: string;
 }
@@ -38,18 +38,30 @@ export function useView(): View {
       zone,
       metric: metric in METRICS ? (metric as Metric) : 'cost',
       get: (name) => search.get(name),
-      set: (change) =>
-        setSearch((before) => {
-          const next = new URLSearchParams(before);
-          for (const [name, value] of Object.entries(change)) {
-            if (value === undefined) next.delete(name);
-            else next.set(name, value);
-          }
-          return next;
-        }),
+      set: (change, replace = false) =>
+        setSearch(
+          (before) => {
+            const next = new URLSearchParams(before);
+            for (const [name, value] of Object.entries(change)) {
+              if (value === undefined) next.delete(name);
+              else next.set(name, value);
+            }
+            return next;
+          },
+          { replace },
+        ),
       query: carried.size > 0 ? `?${carried}` : '',
     };
   }, [search.toString()]);
 }
 
-export const path = (...parts: string[]) => `/${parts.map(encodeURIComponent).join('/')}`;
+/** Ids may hold anything. The router decodes a path as a whole (decodeURI) before it is taken apart, so they are encoded twice. */
+export const path = (...parts: string[]) => `/${parts.map((part) => encodeURIComponent(encodeURIComponent(part))).join('/')}`;
+
+export function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // typed by hand
+  }
+}
