@@ -36,6 +36,18 @@ impl Failure {
         Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET")
     }
 
+    /// The same, with what is known of it in the log.
+    pub fn unreachable(error: &tokio_postgres::Error) -> Failure {
+        let mut said = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            said.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        eprintln!("llm-dashboard: {said}");
+        Failure::unavailable()
+    }
+
     pub fn unavailable() -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the database cannot be reached just now")
     }
@@ -45,9 +57,8 @@ impl Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
         let Some(db) = error.as_db_error() else {
-            // The connection broke, or there is none.
-            eprintln!("llm-dashboard: {error}");
-            return Failure::unavailable();
+            // The connection broke.
+            return Failure::unreachable(&error);
         };
         let state = db.code().code();
         let reason = db.detail().and_then(|detail| detail.strip_prefix("reason="));

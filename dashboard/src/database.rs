@@ -50,11 +50,12 @@ impl Database {
 
 impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Failure {
-        // No connection was free, or none could be made, in time. The server's own word for why (28000, say) is not about who asks.
-        if let PoolError::Backend(error) = error {
-            eprintln!("llm-dashboard: {error}");
+        match error {
+            // None could be made. The server's own word for why (28000, say) is not about who asks.
+            PoolError::Backend(error) => Failure::unreachable(&error),
+            // None was free in time.
+            _ => Failure::unavailable(),
         }
-        Failure::unavailable()
     }
 }
 

@@ -15,7 +15,10 @@ pub const CALLS: [(&str, &str); 26] = [
     ("/projects?organizationId={o}", "analytics_projects('{o}')"),
     ("/api-keys?organizationId={o}", "analytics_api_keys('{o}')"),
     ("/api-keys?organizationId={o}&projectId={o}_p1", "analytics_api_keys('{o}', '{o}_p1')"),
-    ("/analytics/activity?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_activity('{o}', 'model', '2026-06-01', '2026-06-02')"),
+    (
+        "/analytics/activity?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_activity('{o}', 'model', '2026-06-01', '2026-06-02')",
+    ),
     (
         "/analytics/activity?organizationId={o}&groupBy=user&from=2026-06-01&to=2026-06-02&timezone=Asia%2FKolkata&top=2",
         "analytics_activity('{o}', 'user', '2026-06-01', '2026-06-02', 'Asia/Kolkata', top => 2)",
@@ -30,22 +33,49 @@ pub const CALLS: [(&str, &str); 26] = [
     ),
     ("/analytics/activity?organizationId={o}&groupBy=planet", "analytics_activity('{o}', 'planet')"),
     ("/analytics/activity?organizationId={o}&timezone=Mars%2FOlympus", "analytics_activity('{o}', tz => 'Mars/Olympus')"),
-    ("/analytics/activity?organizationId={o}&from=2026-06-02&to=2026-06-01", "analytics_activity('{o}', 'model', '2026-06-02', '2026-06-01')"),
-    ("/analytics/activity?organizationId={o}&from=2015-06-01&to=2015-06-02&timezone=Asia%2FPyongyang", "analytics_activity('{o}', 'model', '2015-06-01', '2015-06-02', 'Asia/Pyongyang')"),
+    (
+        "/analytics/activity?organizationId={o}&from=2026-06-02&to=2026-06-01",
+        "analytics_activity('{o}', 'model', '2026-06-02', '2026-06-01')",
+    ),
+    (
+        "/analytics/activity?organizationId={o}&from=2015-06-01&to=2015-06-02&timezone=Asia%2FPyongyang",
+        "analytics_activity('{o}', 'model', '2015-06-01', '2015-06-02', 'Asia/Pyongyang')",
+    ),
     ("/analytics/activity?organizationId={o}&from=yesterday-ish", "analytics_activity('{o}', \"from\" => 'yesterday-ish')"),
     ("/analytics/activity?organizationId={o}&top=0", "analytics_activity('{o}', top => 0)"),
     ("/analytics/members?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_members('{o}', '2026-06-01', '2026-06-02')"),
-    ("/analytics/members/dev?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_member('{o}', 'dev', '2026-06-01', '2026-06-02')"),
-    ("/analytics/members/rivaldev?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_member('{o}', 'rivaldev', '2026-06-01', '2026-06-02')"),
-    ("/analytics/me?organizationId={o}&from=2026-06-01&to=2026-06-02&modelView=mappings", "analytics_me('{o}', '2026-06-01', '2026-06-02', model_view => 'mappings')"),
-    ("/analytics/projects/{o}_p1?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_project('{o}', '{o}_p1', '2026-06-01', '2026-06-02')"),
-    ("/analytics/projects/rival_p1?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_project('{o}', 'rival_p1', '2026-06-01', '2026-06-02')"),
+    (
+        "/analytics/members/dev?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_member('{o}', 'dev', '2026-06-01', '2026-06-02')",
+    ),
+    (
+        "/analytics/members/rivaldev?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_member('{o}', 'rivaldev', '2026-06-01', '2026-06-02')",
+    ),
+    (
+        "/analytics/me?organizationId={o}&from=2026-06-01&to=2026-06-02&modelView=mappings",
+        "analytics_me('{o}', '2026-06-01', '2026-06-02', model_view => 'mappings')",
+    ),
+    (
+        "/analytics/projects/{o}_p1?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_project('{o}', '{o}_p1', '2026-06-01', '2026-06-02')",
+    ),
+    (
+        "/analytics/projects/rival_p1?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_project('{o}', 'rival_p1', '2026-06-01', '2026-06-02')",
+    ),
     (
         "/analytics/projects/{o}_pd?organizationId={o}&from=2026-06-01&to=2026-06-02&modelView=canonical",
         "analytics_project('{o}', '{o}_pd', '2026-06-01', '2026-06-02', model_view => 'canonical')",
     ),
-    ("/analytics/api-keys/{o}_kd?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_api_key('{o}', '{o}_kd', '2026-06-01', '2026-06-02')"),
-    ("/analytics/api-keys/rival_kd?organizationId={o}&from=2026-06-01&to=2026-06-02", "analytics_api_key('{o}', 'rival_kd', '2026-06-01', '2026-06-02')"),
+    (
+        "/analytics/api-keys/{o}_kd?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_api_key('{o}', '{o}_kd', '2026-06-01', '2026-06-02')",
+    ),
+    (
+        "/analytics/api-keys/rival_kd?organizationId={o}&from=2026-06-01&to=2026-06-02",
+        "analytics_api_key('{o}', 'rival_kd', '2026-06-01', '2026-06-02')",
+    ),
     ("/analytics/drivers?organizationId={o}&from=2026-06-02&to=2026-06-02", "analytics_drivers('{o}', '2026-06-02', '2026-06-02')"),
     (
         "/analytics/drivers?organizationId={o}&from=2026-06-02&to=2026-06-02&compareFrom=2026-05-01&compareTo=2026-05-31",
@@ -122,14 +152,17 @@ fn every_table_as_csv() {
         answer.body
     };
     let range = "organizationId=acme&from=2026-06-01&to=2026-06-02";
-    for (path, wanted) in [
-        ("/analytics/members", "SELECT user_id, name, cost FROM llm.members('acme', '2026-06-01', '2026-06-02') WHERE name NOT LIKE '=%'"),
-    ] {
+    for (path, wanted) in
+        [("/analytics/members", "SELECT user_id, name, cost FROM llm.members('acme', '2026-06-01', '2026-06-02') WHERE name NOT LIKE '=%'")]
+    {
         let found = table(&csv("own", &format!("{path}?{range}"), "text/csv"));
         let at = |name: &str| found[0].iter().position(|column| column == name).unwrap_or_else(|| panic!("no {name}: {:?}", found[0]));
         let columns = [at("userId"), at("name"), at("cost")];
-        let mut got: Vec<Vec<String>> =
-            found[1..].iter().filter(|row| !row[columns[1]].contains('=')).map(|row| columns.map(|column| row[column].clone()).into()).collect();
+        let mut got: Vec<Vec<String>> = found[1..]
+            .iter()
+            .filter(|row| !row[columns[1]].contains('='))
+            .map(|row| columns.map(|column| row[column].clone()).into())
+            .collect();
         let mut wanted: Vec<Vec<String>> = rows(&mut world.client, wanted)
             .into_iter()
             .map(|row| row.into_iter().map(|cell| if cell == "NULL" { String::new() } else { cell }).collect())
@@ -170,7 +203,10 @@ fn every_table_as_csv() {
     ] {
         let found = csv("own", &path, "text/csv");
         assert!(found.lines().count() > 1, "{path}: {found}");
-        let refused = dashboard.get(&path.replace("organizationId=acme", "organizationId=rival"), &[("Authorization", &bearer("own")), ("Accept", "text/csv")]);
+        let refused = dashboard.get(
+            &path.replace("organizationId=acme", "organizationId=rival"),
+            &[("Authorization", &bearer("own")), ("Accept", "text/csv")],
+        );
         if refused.status != 200 {
             assert!(refused.header("content-type").starts_with("application/json"), "{path}");
             refused.code();

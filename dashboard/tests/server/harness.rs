@@ -44,7 +44,7 @@ impl Answer {
 
 fn command(database: &str, key: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-dashboard"));
-    command.env("DATABASE_URL", database).env("JWT_KEY", key).args(["--listen", "127.0.0.1:0"]).args(arguments);
+    command.env("DATABASE_URL", database).env("JWT_KEY", key).env("LISTEN", "127.0.0.1:0").args(arguments);
     command
 }
 

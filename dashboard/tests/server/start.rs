@@ -17,9 +17,7 @@ fn wrong_settings() {
         ("host=x", SECRET, &["--demo-user", "a=b", "--listen", "0.0.0.0:0"], "loopback"),
         ("host=x", SECRET, &["--demo-user", "a=b", "--listen", "[::]:0"], "loopback"),
     ] {
-        // The last --listen counts.
-        let arguments: Vec<&str> = arguments.to_vec();
-        let said = refuses_to_start(database, key, &arguments);
+        let said = refuses_to_start(database, key, arguments);
         assert!(said.contains(word), "{arguments:?}: {said}");
         assert!(!said.contains(SECRET), "{said}");
     }
