@@ -120,7 +120,7 @@ export function Areas(props: { days: Day[]; entries: Entry[]; metric: Metric; la
       boundaryGap: false,
       data: props.days.map((day) => day.date),
       axisLine: { lineStyle: { color: colors.line } },
-      axisLabel: { color: colors.text, hideOverlap: true },
+      axisLabel: { color: colors.text, hideOverlap: true, margin: 14 },
     },
     yAxis: {
       type: 'value',

@@ -8,7 +8,7 @@ const signed = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'US
 const compactUsd = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD', notation: 'compact', maximumFractionDigits: 1 });
 const plain = new Intl.NumberFormat('en-US');
 const compact = new Intl.NumberFormat('en-US', { notation: 'compact', maximumFractionDigits: 1 });
-const rate = new Intl.NumberFormat('en-US', { maximumFractionDigits: 2 });
+const rate = new Intl.NumberFormat('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 export const money = (n: Num) => (Math.abs(Number(n)) < 1 ? small : usd).format(exact(n));
 export const change = (n: Num) => signed.format(exact(n));

@@ -42,9 +42,10 @@ export function Panel(props: { title: string; tools?: ComponentChildren; childre
 }
 
 /** One of a few, as buttons. */
-export function Choice<T extends string>(props: { label: string; options: [T, string][]; value: T; onChange: (value: T) => void }) {
+export function Choice<T extends string>(props: { label: string; isLabeled?: boolean; options: [T, string][]; value: T; onChange: (value: T) => void }) {
   return (
     <div class="choice" role="group" aria-label={props.label}>
+      {props.isLabeled && <span aria-hidden="true">{props.label}</span>}
       {props.options.map(([value, name]) => (
         <button type="button" key={value} aria-pressed={value === props.value} onClick={() => props.onChange(value)}>
           {name}

@@ -85,7 +85,10 @@ export function log(filter: string, range = FIXED, zone = ZONE): string[] {
 /** The requests that pages send while something is done. */
 export async function asked(page: Page, what: () => Promise<void>): Promise<string[]> {
   const found: string[] = [];
-  const listener = (request: { url: () => string }) => found.push(request.url());
+  const listener = (request: { url: () => string }) => {
+    // Chromium asks for the icon whenever it likes.
+    if (!request.url().endsWith('/icon.svg')) found.push(request.url());
+  };
   page.on('request', listener);
   await what();
   await page.waitForTimeout(150);

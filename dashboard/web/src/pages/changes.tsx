@@ -48,7 +48,9 @@ export function Changes({ org, view, access }: Place) {
                 name: 'Change',
                 cell: (driver) => (
                   <span class={Number(driver.change) < 0 ? 'bar down' : 'bar up'}>
-                    <meter min={0} max={most || 1} value={Math.abs(Number(driver.change))} aria-label={`Change of ${driver.label}`} />
+                    <span class="track" aria-hidden="true">
+                      <span style={{ width: `${(100 * Math.abs(Number(driver.change))) / (most || 1)}%` }} />
+                    </span>
                     <Value n={driver.change} show={change} />
                   </span>
                 ),
@@ -65,7 +67,7 @@ export function Changes({ org, view, access }: Place) {
                 <p class="lead" data-words>
                   Cost went from <Value n={data.before.cost} show={money} /> ({data.compareFrom} – {data.compareTo}) to <Value n={data.after.cost} show={money} /> ({data.from} –{' '}
                   {data.to}): <b>{change(data.change.cost)}</b>
-                  {data.change.percent !== null && <> ({percent(data.change.percent)})</>}.
+                  {data.change.percent !== null && <> ({Number(data.change.percent) > 0 && '+'}{percent(data.change.percent)})</>}.
                 </p>
                 <Choice label="Explained by" options={DIMENSIONS} value={by} onChange={(value) => view.set({ by: value })} />
                 {drivers.length > 0 && (

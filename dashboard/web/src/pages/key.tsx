@@ -14,6 +14,7 @@ export function Key({ org, view, id }: Place & { id: string }) {
       view={view}
       name={id}
       byDefault="mappings"
+      heading="API key"
       title={(data) => (
         <>
           <Link href={path(org, 'keys') + view.query}>API keys</Link> / {data.apiKey.label}

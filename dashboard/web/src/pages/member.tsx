@@ -4,7 +4,7 @@ import type { Place } from '../layout';
 import { Cards, Entries, Panel, Refused, Value } from '../parts';
 import { ModelsOf } from './models';
 
-function Page({ org, view, endpoint, name }: Place & { endpoint: string; name: string }) {
+function Page({ org, view, endpoint, name, heading }: Place & { endpoint: string; name: string; heading: string }) {
   return (
     <ModelsOf<MemberPage>
       endpoint={endpoint}
@@ -12,6 +12,7 @@ function Page({ org, view, endpoint, name }: Place & { endpoint: string; name: s
       view={view}
       name={name}
       byDefault="canonical"
+      heading={heading}
       title={(data) => (
         <>
           {data.member.name} <small>{data.member.role ?? 'former member'}</small>
@@ -52,10 +53,17 @@ function Page({ org, view, endpoint, name }: Place & { endpoint: string; name: s
 
 export function Member(props: Place & { id: string }) {
   const capability = props.access?.capabilities.memberAnalytics;
-  if (capability && !capability.allowed) return <Refused reason={capability.reason!} />;
-  return capability ? <Page key={props.id} {...props} endpoint={`/analytics/members/${encodeURIComponent(props.id)}`} name={props.id} /> : null;
+  if (capability && !capability.allowed) {
+    return (
+      <>
+        <h1>Member</h1>
+        <Refused reason={capability.reason!} />
+      </>
+    );
+  }
+  return capability ? <Page key={props.id} {...props} endpoint={`/analytics/members/${encodeURIComponent(props.id)}`} name={props.id} heading="Member" /> : null;
 }
 
 export function Me(props: Place) {
-  return <Page {...props} endpoint="/analytics/me" name="my-usage" />;
+  return <Page {...props} endpoint="/analytics/me" name="my-usage" heading="My usage" />;
 }

@@ -19,6 +19,8 @@ export function ModelsOf<T extends ModelPage>(props: {
   view: View;
   name: string;
   byDefault: ModelView;
+  /** Until its own title is known. */
+  heading: string;
   title: (data: T) => ComponentChildren;
   cards: (summary: Measures, data: T) => ComponentChildren;
   more?: (data: T) => ComponentChildren;
@@ -30,33 +32,37 @@ export function ModelsOf<T extends ModelPage>(props: {
   const answers: Record<ModelView, Answer<T>> = { mappings: useAnswer<T>(where('mappings')), canonical: useAnswer<T>(where('canonical')) };
   const shown = VIEWS.find(([name]) => name === view.get('models'))?.[0] ?? props.byDefault;
   const metric = METRICS[view.metric].name;
+  const answer = answers[shown];
   return (
-    <Shown answer={answers[shown]}>
-      {(data) => (
-        <>
-          <h1>{props.title(data)}</h1>
-          <Incomplete before={data.incompleteBefore} />
-          {isEmpty(data.summary) ? (
-            <Empty />
-          ) : (
-            <>
-              {props.cards(data.summary, data)}
-              <div class="tools">
-                <Metrics view={view} />
-                <Choice label="Models" options={VIEWS} value={shown} onChange={(models) => view.set({ models })} />
-              </div>
-              <Panel title={`${metric} by model`} tools={<Csv of={where(shown)} name={props.name} />}>
-                <Bars entries={data.costByModel} metric={view.metric} label={`${metric} by model`} />
-                <Entries title="Model" entries={data.costByModel} />
-              </Panel>
-              <Panel title={`${metric} by model over time`}>
-                <Areas days={data.activity} entries={data.costByModel} metric={view.metric} label={`${metric} by model, day by day`} />
-              </Panel>
-              {props.more?.(data)}
-            </>
-          )}
-        </>
-      )}
-    </Shown>
+    <>
+      {(answer.data === undefined || answer.error) && <h1>{props.heading}</h1>}
+      <Shown answer={answer}>
+        {(data) => (
+          <>
+            <h1>{props.title(data)}</h1>
+            <Incomplete before={data.incompleteBefore} />
+            {isEmpty(data.summary) ? (
+              <Empty />
+            ) : (
+              <>
+                {props.cards(data.summary, data)}
+                <div class="tools">
+                  <Metrics view={view} />
+                  <Choice label="Models" options={VIEWS} value={shown} onChange={(models) => view.set({ models })} />
+                </div>
+                <Panel title={`${metric} by model`} tools={<Csv of={where(shown)} name={props.name} />}>
+                  <Bars entries={data.costByModel} metric={view.metric} label={`${metric} by model`} />
+                  <Entries title="Model" entries={data.costByModel} />
+                </Panel>
+                <Panel title={`${metric} by model over time`}>
+                  <Areas days={data.activity} entries={data.costByModel} metric={view.metric} label={`${metric} by model, day by day`} />
+                </Panel>
+                {props.more?.(data)}
+              </>
+            )}
+          </>
+        )}
+      </Shown>
+    </>
   );
 }

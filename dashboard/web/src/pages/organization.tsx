@@ -40,7 +40,7 @@ export function Organization({ org, view, access }: Place) {
       ) : (
         <>
           <div class="tools">
-            <Choice label="Group by" options={GROUPS} value={group} onChange={(value) => view.set({ group: value })} />
+            <Choice label="Group by" isLabeled options={GROUPS} value={group} onChange={(value) => view.set({ group: value })} />
             <Metrics view={view} />
           </div>
           <Shown answer={answer}>

@@ -12,6 +12,7 @@ export function Project({ org, view, id }: Place & { id: string }) {
       view={view}
       name={id}
       byDefault="mappings"
+      heading="Project"
       title={(data) => data.project.name}
       cards={(summary) => <Cards summary={summary} of={['cost', 'requests', 'tokens', 'errors', 'cache']} />}
     />
