@@ -123,7 +123,7 @@ test('project: by model, as routed or by canonical name', async ({ page }) => {
     await expect(page.getByRole('heading', { name: `${metric} by model`, exact: true })).toBeVisible();
     await expect(page.getByRole('heading', { name: `${metric} by model over time` })).toBeVisible();
   }
-  await expect(page.getByRole('img')).toHaveCount(2);
+  await expect(page.locator('main .chart')).toHaveCount(2);
 });
 
 test('API keys: the list, and the statistics of one', async ({ page }) => {
@@ -137,7 +137,7 @@ test('API keys: the list, and the statistics of one', async ({ page }) => {
   const rate = JSON.parse(value(`SELECT llm.analytics_api_key('org_acme', 'key_acme_helpdesk', ${IN_RANGE})`)).summary.errorRate;
   expect(rate).toBeGreaterThan(0);
   expect(Number(await card(page, 'errors'))).toBe(rate);
-  await expect(page.getByRole('img')).toHaveCount(2);
+  await expect(page.locator('main .chart')).toHaveCount(2);
   await page.getByRole('link', { name: 'API keys' }).last().click();
   await expect(page).toHaveURL(/org_acme\/keys\?/);
 });
@@ -169,7 +169,7 @@ test('members: sorted by every column, and the page of one', async ({ page }) =>
   for (const [title, entries] of [['Provider', answer.topProviders], ['Application', answer.topApplications]] as [string, { label: string }[]][]) {
     expect((await cells(region(page, `${title}, all measures`))).map((row) => row[0])).toEqual(entries.map((entry) => entry.label));
   }
-  await expect(page.getByRole('img')).toHaveCount(2);
+  await expect(page.locator('main .chart')).toHaveCount(2);
 });
 
 test('what changed, in words and parts', async ({ page }) => {
