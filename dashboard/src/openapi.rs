@@ -55,7 +55,9 @@ fn operation(endpoint: &Endpoint) -> Value {
 
 fn parameter(parameter: &Parameter) -> Value {
     let schema = match parameter.form {
-        Form::Text => json!({ "type": "string", "minLength": 1 }),
+        // Without it, it would be another path.
+        Form::Text if parameter.place == Place::Path => json!({ "type": "string", "minLength": 1 }),
+        Form::Text => json!({ "type": "string" }),
         Form::Date => json!({ "type": "string", "format": "date" }),
         Form::Count => json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }),
         Form::GroupBy => {

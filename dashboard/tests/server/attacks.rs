@@ -102,7 +102,7 @@ fn sql_in_every_parameter() {
                 let plain = path.replace("{id}", "dev").replace("{userId}", "dev");
                 // Bytes that are no text are read as U+FFFD, as browsers do (WHATWG URL), and name nothing.
                 let answer = dashboard.send(&client, "GET", &format!("{plain}?{name}=%ff%fe"), &[("Authorization", &token)]);
-                assert!([400, 403].contains(&answer.status), "{plain}?{name}: {}", answer.body);
+                assert!([200, 400, 403].contains(&answer.status) && !answer.body.contains("acme"), "{plain}?{name}: {}", answer.body);
                 // A name that is none, a name twice.
                 for query in [format!("{name}=a&{name}=b"), format!("{}=a", encode("x' OR 1=1 --"))] {
                     let answer = dashboard.send(&client, "GET", &format!("{plain}?{query}"), &[("Authorization", &token)]);
