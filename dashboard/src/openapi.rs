@@ -37,7 +37,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     json!({
         "operationId": endpoint.function,
         "summary": endpoint.summary,
-        "parameters": endpoint.parameters.iter().map(parameter).collect::<Vec<_>>(),
+        "parameters": endpoint.parameters.iter().map(|of| parameter(endpoint, of)).collect::<Vec<_>>(),
         "responses": {
             "200": {
                 "description": "the answer of the SQL function of the same name",
@@ -53,7 +53,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     })
 }
 
-fn parameter(parameter: &Parameter) -> Value {
+fn parameter(endpoint: &Endpoint, parameter: &Parameter) -> Value {
     let schema = match parameter.form {
         // Without it, it would be another path.
         Form::Text if parameter.place == Place::Path => json!({ "type": "string", "minLength": 1 }),
@@ -65,12 +65,33 @@ fn parameter(parameter: &Parameter) -> Value {
         }
         Form::ModelView => json!({ "type": "string", "enum": ["mappings", "canonical"] }),
     };
-    json!({
+    let mut described = json!({
         "name": parameter.name,
         "in": if parameter.place == Place::Path { "path" } else { "query" },
         "required": parameter.place != Place::Optional,
         "description": parameter.description,
         "schema": schema,
+    });
+    if let Some(example) = example(endpoint, parameter) {
+        described["example"] = example;
+    }
+    described
+}
+
+/// Something that the demo has, so that who tries the document there, by hand or by program, gets an answer with rows.
+fn example(endpoint: &Endpoint, parameter: &Parameter) -> Option<Value> {
+    Some(match parameter.name {
+        "organizationId" => json!("org_acme"),
+        "from" => json!("2026-11-01"),
+        "to" => json!("2026-11-24"),
+        "timezone" => json!("Europe/Berlin"),
+        "projectId" => json!("prj_acme_api"),
+        "apiKeyId" => json!("key_acme_live"),
+        "userId" => json!("usr_ana"),
+        "top" => json!(10),
+        "id" if endpoint.function == "analytics_project" => json!("prj_acme_code"),
+        "id" => json!("key_acme_dmitri"),
+        _ => return None,
     })
 }
 

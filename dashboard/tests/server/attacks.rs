@@ -91,7 +91,11 @@ fn sql_in_every_parameter() {
                 // A filter that names nothing is no mistake: it finds nothing.
                 assert!([200, 400, 403, 404].contains(&answer.status), "{attacked}={hostile:?}: {} {}", answer.status, answer.body);
                 assert!(started.elapsed().as_secs() < 5, "{attacked}={hostile:?} slept");
-                assert!(!answer.body.contains("pg_monitor") && !answer.body.contains("postgres"), "{attacked}={hostile:?}: {}", answer.body);
+                assert!(
+                    !answer.body.contains("pg_monitor") && !answer.body.contains("postgres"),
+                    "{attacked}={hostile:?}: {}",
+                    answer.body
+                );
                 if answer.status != 200 {
                     answer.code();
                 }
