@@ -63,7 +63,8 @@ const base = { animation: false, aria: { enabled: false } };
 export function Bars(props: { entries: Entry[]; metric: Metric; label: string; onClick?: (entry: Entry) => void }) {
   const colors = useColors();
   const { field, show, name } = METRICS[props.metric];
-  const shown = props.entries.slice(0, SHOWN + 1);
+  const isOther = (entry: Entry) => Number(entry.kind === 'other');
+  const shown = props.entries.slice(0, SHOWN + 1).sort((a, b) => isOther(a) - isOther(b) || Number(b[field]) - Number(a[field]));
   const color = colorOf(props.entries);
   const option = {
     ...base,
