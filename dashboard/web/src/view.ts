@@ -20,6 +20,16 @@ export interface View {
   query: string;
 }
 
+/** What usage is grouped by, as the endpoints call it, and its name. */
+export const GROUPS: ['model' | 'project' | 'apiKey' | 'user' | 'provider' | 'application', string][] = [
+  ['model', 'Model'],
+  ['project', 'Project'],
+  ['apiKey', 'API key'],
+  ['user', 'Member'],
+  ['provider', 'Provider'],
+  ['application', 'Application'],
+];
+
 const CARRIED = ['range', 'from', 'to', 'tz', 'metric'];
 
 export function useView(): View {

@@ -4,15 +4,7 @@ import { change, money, percent } from '../format';
 import type { Place } from '../layout';
 import type { Column } from '../parts';
 import { Choice, Csv, Panel, Refused, Shown, Table, Value } from '../parts';
-
-const DIMENSIONS = [
-  ['model', 'Model'],
-  ['project', 'Project'],
-  ['apiKey', 'API key'],
-  ['user', 'Member'],
-  ['provider', 'Provider'],
-  ['application', 'Application'],
-] as [keyof Drivers['drivers'], string][];
+import { GROUPS } from '../view';
 
 /** "all of it volume", from the two parts as PostgreSQL split them. */
 function why({ volume, price }: Driver): string {
@@ -30,8 +22,8 @@ export function Changes({ org, view, access }: Place) {
   const capability = access?.capabilities.organizationAnalytics;
   const where = url('/analytics/drivers', { organizationId: org, from: view.from, to: view.to, timezone: view.zone });
   const answer = useAnswer<Drivers>(capability?.allowed ? where : undefined);
-  const by = DIMENSIONS.find(([name]) => name === view.get('by'))?.[0] ?? 'model';
-  const name = DIMENSIONS.find(([value]) => value === by)![1];
+  const by = GROUPS.find(([name]) => name === view.get('by'))?.[0] ?? 'model';
+  const name = GROUPS.find(([value]) => value === by)![1];
   return (
     <>
       <h1>What changed</h1>
@@ -69,7 +61,7 @@ export function Changes({ org, view, access }: Place) {
                   {data.to}): <b>{change(data.change.cost)}</b>
                   {data.change.percent !== null && <> ({Number(data.change.percent) > 0 && '+'}{percent(data.change.percent)})</>}.
                 </p>
-                <Choice label="Explained by" options={DIMENSIONS} value={by} onChange={(value) => view.set({ by: value })} />
+                <Choice label="Explained by" options={GROUPS} value={by} onChange={(value) => view.set({ by: value })} />
                 {drivers.length > 0 && (
                   <ol class="words">
                     {drivers.slice(0, 3).map((driver) => (

@@ -6,16 +6,8 @@ import { Areas, Bars } from '../chart';
 import { METRICS } from '../format';
 import type { Place } from '../layout';
 import { Cards, Choice, Csv, Empty, Entries, Incomplete, isEmpty, Metrics, Panel, Refused, Shown } from '../parts';
-import { path } from '../view';
+import { GROUPS, path } from '../view';
 
-const GROUPS = [
-  ['model', 'Model'],
-  ['project', 'Project'],
-  ['apiKey', 'API key'],
-  ['user', 'Member'],
-  ['provider', 'Provider'],
-  ['application', 'Application'],
-] as [string, string][];
 const PAGES: Record<string, string> = { project: 'projects', apiKey: 'keys', user: 'members' };
 
 export function Organization({ org, view, access }: Place) {
