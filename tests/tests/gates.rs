@@ -266,10 +266,12 @@ fn lists_for_navigation() {
                     _ => {}
                 }
                 let mut found = ids(&caller.json(&lists[0]), "projects");
-                (found.sort(), projects.sort());
+                found.sort();
+                projects.sort();
                 assert_eq!(found, projects, "{user} {org}");
                 let mut found = ids(&caller.json(&lists[1]), "apiKeys");
-                (found.sort(), keys.sort());
+                found.sort();
+                keys.sort();
                 assert_eq!(found, keys, "{user} {org}");
                 // Each can be opened.
                 for project in projects {
