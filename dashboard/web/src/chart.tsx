@@ -90,7 +90,13 @@ export function Bars(props: { entries: Entry[]; metric: Metric; label: string; o
       },
     ],
   };
-  return <Chart option={option} height={Math.max(60, shown.length * 30 + 10)} label={props.label} onClick={(at) => props.onClick?.(shown[at])} />;
+  const more = props.entries.length - shown.length;
+  return (
+    <>
+      <Chart option={option} height={Math.max(60, shown.length * 30 + 10)} label={props.label} onClick={(at) => props.onClick?.(shown[at])} />
+      {more > 0 && <p class="hint">{more} more in the table.</p>}
+    </>
+  );
 }
 
 /** How it came about day by day, as stacked areas with a legend whose buttons toggle. */
