@@ -61,7 +61,7 @@ export function Metrics({ view }: { view: View }) {
 }
 
 const REFUSED: Record<Reason | 'not_your_key', { title: string; text: string }> = {
-  plan_required: { title: 'Part of the enterprise plan', text: 'See what every model, project, key and member of your organization costs. Ask an owner to upgrade the plan.' },
+  plan_required: { title: 'Part of the enterprise plan', text: 'It shows what every model, project, key and member of your organization costs. Upgrade the plan of the organization to open it.' },
   role_required: { title: 'For owners and admins', text: 'Your role in this organization does not include this page. Your own usage is under “My usage”.' },
   not_member: { title: 'Not your organization', text: 'You are not a member of this organization.' },
   not_your_key: { title: 'Not your key', text: 'Your role shows the keys that you created. They are under “API keys”.' },
