@@ -17,7 +17,7 @@ fn main() {
     let mut world = World::start(&parameters);
     report.machine(&mut world);
     for set in ["bursty", "adversarial"] {
-        if set == "adversarial" && !parameters.wants("adversarial") {
+        if !parameters.wants_set(set) {
             continue;
         }
         generate::history(&mut world, set == "bursty");

@@ -38,9 +38,16 @@ impl Parameters {
         }
     }
 
+    /// Whether a set is: those that are named, the bursty one where only parts are.
+    pub fn wants_set(&self, set: &str) -> bool {
+        let names = |set: &str| self.only.iter().any(|only| only == set);
+        self.only.is_empty() || names(set) || (set == "bursty" && !names("adversarial"))
+    }
+
     /// Whether a part of the benchmark is asked for.
     pub fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == part)
+        let parts = self.only.iter().filter(|only| !["bursty", "adversarial"].contains(&only.as_str()));
+        parts.clone().next().is_none() || parts.clone().any(|only| only == part)
     }
 
     /// How many rounds, seconds or rows, in full and in quick runs.
