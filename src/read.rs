@@ -223,22 +223,21 @@ impl Sums<'_> {
         Ok(())
     }
 
-    /// The series of an organization that are asked for, in order of number, and the group of each.
-    fn series(&mut self, org: i32, level: Level) -> Result<Vec<(i32, usize)>> {
+    /// The series of an organization that are asked for, by number, and the group of each.
+    fn series(&mut self, org: i32, level: Level) -> Result<FxHashMap<i32, usize>> {
         let (_, where_) = conditions(self.asked);
         let dimensions = self.asked.dimensions;
         let columns = list(dimensions, "", |d| format!(", x.{}", d.column()));
         let sql = format!("SELECT x.id{columns} FROM llm.series x WHERE x.org = $5 AND x.level = {}{where_}", level.series.id);
         let mut arguments = arguments(self.asked.filter);
         arguments.push(org.into());
-        let mut found = Vec::new();
+        let mut found = FxHashMap::default();
         query::each(&sql, &arguments, See::Active, |row| {
             let values: Vec<String> = (0..dimensions.len()).map(|at| row.get::<String>(at as i32 + 2).unwrap_or_default()).collect();
             let id = row.get::<i32>(1).ok_or_else(|| Error::internal("series without a number"))?;
-            found.push((id, self.group(values.iter().map(String::as_bytes))?));
+            found.insert(id, self.group(values.iter().map(String::as_bytes))?);
             Ok(())
         })?;
-        found.sort_unstable();
         Ok(found)
     }
 
@@ -246,15 +245,15 @@ impl Sums<'_> {
         &mut self,
         table: &Table,
         org: i32,
-        series: &[(i32, usize)],
+        series: &FxHashMap<i32, usize>,
         range: (Micros, Micros),
         mut f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
     ) -> Result<()> {
         table.range(org, range.0, range.1, |row: &Row| {
-            let Ok(at) = series.binary_search_by_key(&row.series, |(id, _)| *id) else { return Ok(()) };
+            let Some(group) = series.get(&row.series) else { return Ok(()) };
             // SAFETY: the row's own value.
             let measures = unsafe { measures::from_datum(row.measures)? };
-            f(self, series[at].1, row, &measures)
+            f(self, *group, row, &measures)
         })
     }
 
