@@ -23,6 +23,14 @@ logged() {
     fi
 }
 
+apt_update() {
+    [ -z "${apt_updated:-}" ] || return 0
+    logged apt-update apt-get update
+    apt_updated=1
+}
+
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+
 # PostgreSQL refuses to run as root, so as root its commands run as the user postgres.
 as_db() {
     if is_root; then
