@@ -398,19 +398,22 @@ BEGIN
         RETURN;
     END IF;
     FOR found IN
-        SELECT DISTINCT t.source
-        FROM pg_event_trigger_ddl_commands() c
-        CROSS JOIN LATERAL (
-            SELECT c.objid AS relid
-            UNION SELECT a.relid::oid FROM pg_partition_ancestors(c.objid::regclass) a
-            UNION SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.objid
-        ) up
-        CROSS JOIN LATERAL (SELECT llm._captured_by(up.relid::regclass) AS source) t
-        WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column') AND t.source IS NOT NULL
-          -- of a leaf that stays what it is, as when a restore sets its triggers, only what is asked for here
-          AND (c.command_tag <> 'ALTER TABLE' OR NOT llm._is_known_leaf(c.objid)
-               OR EXISTS (SELECT FROM llm._trigger_state s WHERE s.relation = c.objid AND s.enabled = 'D')
-               OR EXISTS (SELECT FROM pg_class l WHERE l.oid = c.objid AND l.relforcerowsecurity))
+        -- Apart, so that only these are looked at: to look at a table takes a lock, and other logs may be locked for long.
+        WITH near AS MATERIALIZED (
+            SELECT up.relid
+            FROM pg_event_trigger_ddl_commands() c
+            CROSS JOIN LATERAL (
+                SELECT c.objid AS relid
+                UNION SELECT a.relid::oid FROM pg_partition_ancestors(c.objid::regclass) a
+                UNION SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.objid
+            ) up
+            WHERE c.classid = 'pg_class'::regclass AND c.object_type IN ('table', 'table column')
+              -- of a leaf that stays what it is, as when a restore sets its triggers, only what is asked for here
+              AND (c.command_tag <> 'ALTER TABLE' OR NOT llm._is_known_leaf(c.objid)
+                   OR EXISTS (SELECT FROM llm._trigger_state s WHERE s.relation = c.objid AND s.enabled = 'D')
+                   OR EXISTS (SELECT FROM pg_class l WHERE l.oid = c.objid AND l.relforcerowsecurity))
+        )
+        SELECT t.source FROM near n CROSS JOIN LATERAL (SELECT llm._captured_by(n.relid::regclass) AS source) t WHERE t.source IS NOT NULL
         UNION
         -- an attached log that became part of another tree
         SELECT t.source FROM llm._trigger t JOIN pg_class c ON c.oid = t.relation WHERE t.role = 'root' AND c.relispartition AND tg_tag = 'ALTER TABLE'
@@ -457,6 +460,17 @@ END
 $$;
 COMMENT ON FUNCTION llm._trigger_made() IS 'event trigger: refuses a capture trigger that names another log (55000)';
 
+CREATE FUNCTION llm._may_use(columns jsonb, object_type text, object_name text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Expressions are kept deparsed, so what they use stands in their text; of a cast there is no name, and others may need quotes. Every
+    -- table that is dropped drops its types, so without the name each DROP TABLE would look at every log with an expression.
+    SELECT $2 IN ('function', 'type', 'operator', 'cast', 'collation') AND EXISTS (
+        SELECT FROM jsonb_path_query($1, '$.*.expression') e(text)
+        WHERE $2 = 'cast' OR $3 IS NULL OR $3 !~ '^[[:alnum:]_]+$' OR strpos(lower(e.text::text), lower($3)) > 0)
+$$;
+COMMENT ON FUNCTION llm._may_use(jsonb, text, text) IS 'whether an expression of a mapping may use a dropped object of this type (as pg_event_trigger_dropped_objects has it) and name; rather once too often';
+
 CREATE FUNCTION llm._dropped() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -473,14 +487,16 @@ BEGIN
         WHERE s.state = 'attached' AND EXISTS (
             SELECT FROM pg_event_trigger_dropped_objects() d
             WHERE (d.object_type = 'table column' AND d.objid = t.relation)
-               OR (s.columns::text LIKE '%"expression"%' AND d.object_type IN ('function', 'type', 'operator', 'cast', 'collation')))
+               OR llm._may_use(s.columns, d.object_type, coalesce(d.object_name, d.address_names[2])))
     LOOP
         PERFORM llm._check_mapping(gone.id, gone.root);
     END LOOP;
     -- Capture triggers.
     PERFORM llm._mark_gap(g.source, true) FROM (
-        SELECT DISTINCT g.source FROM llm._capture_gap g
-        WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.original)
+        SELECT DISTINCT t.source FROM pg_event_trigger_dropped_objects() d
+        CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS relation) host
+        JOIN llm._trigger t ON t.relation = host.relation OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(host.relation) a)
+        WHERE d.object_type = 'trigger' AND d.original AND d.address_names[3] ^@ 'llm_capture_' AND t.role = 'root'
     ) g;
     -- A detached table that is dropped never comes back: another of its name holds other rows.
     UPDATE llm._seal s SET leaf = NULL, leaf_oid = NULL FROM pg_event_trigger_dropped_objects() d

@@ -90,12 +90,12 @@ BEGIN
     END IF;
     DELETE FROM llm.directory x USING pg_event_trigger_dropped_objects() d
         WHERE d.object_type = 'table' AND NOT d.is_temporary AND x.relation_schema = d.schema_name AND x.relation_name = d.object_name;
-    -- What expressions of mappings call, or a mapped column that went with its type.
+    -- What expressions of mappings call, or a mapped column that went with its type; no other directory is looked at, which takes a lock.
     FOR found IN SELECT t.kind, t.relation FROM llm._directory_trigger t JOIN llm.directory x ON x.kind = t.kind JOIN pg_class c ON c.oid = t.relation
         WHERE c.relnamespace <> 'llm'::regnamespace AND EXISTS (
             SELECT FROM pg_event_trigger_dropped_objects() d
-            WHERE d.object_type = 'table column'
-               OR (x.columns::text LIKE '%"expression"%' AND d.object_type IN ('function', 'type', 'operator', 'cast', 'collation')))
+            WHERE (d.object_type = 'table column' AND d.objid = t.relation)
+               OR llm._may_use(x.columns, d.object_type, coalesce(d.object_name, d.address_names[2])))
     LOOP
         PERFORM llm._check_directory(found.kind, found.relation);
     END LOOP;
