@@ -21,12 +21,17 @@ mod token;
 
 use answer::Failure;
 use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::get;
 use clap::Parser;
 use database::Database;
 use settings::Settings;
 use std::sync::Arc;
+use std::time::Duration;
 use token::Tokens;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -61,6 +66,15 @@ fn router(state: Arc<State>) -> Router {
             "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ))
         .layer(CompressionLayer::new())
+        .layer(from_fn(without_body))
+}
+
+/// Nothing here takes a body, and one that is sent is read all the same, as far as it is small and comes soon: answered before that, the
+/// connection would be closed, and whoever is still sending may see a reset in place of the answer.
+async fn without_body(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let _ = tokio::time::timeout(Duration::from_secs(5), to_bytes(body, 64 << 10)).await;
+    next.run(Request::from_parts(head, Body::empty())).await
 }
 
 async fn run(settings: Settings) -> Result<(), String> {

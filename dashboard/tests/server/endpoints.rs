@@ -4,6 +4,9 @@ use crate::harness::*;
 use llm_analytics_tests::db::{Refusal, quote, rows, run, text};
 use llm_analytics_tests::world::{Caller, World};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 pub const USERS: [&str; 7] = ["own", "adm", "dev", "dev2", "out", "riv", "nobody heard of"];
 pub const ORGANIZATIONS: [&str; 6] = ["acme", "proco", "freeco", "ghost", "rival", "no such"];
@@ -254,4 +257,35 @@ fn the_document_and_the_rest() {
         assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
     }
     assert_eq!(dashboard.get("/health", &[]).body, "ok\n");
+}
+
+/// Sends a POST whose body comes late, then asks for something else over the same connection.
+#[test]
+fn a_body_that_comes_late() {
+    let mut world = World::new("dash_late", false);
+    let dashboard = Dashboard::over(&mut world);
+    let address = dashboard.address.trim_start_matches("http://");
+    for path in ["/organizations", "/", "/openapi.json", "/health"] {
+        let mut connection = TcpStream::connect(address).expect("a connection");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        connection.write_all(head.as_bytes()).expect("a head");
+        connection.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+        let early = connection.read(&mut [0]);
+        assert!(early.is_err(), "{path}: answered, and the connection closed, before the body is read: {early:?}");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let rest = format!("5\r\nhello\r\n0\r\n\r\nGET /openapi.json HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        connection.write_all(rest.as_bytes()).expect("a body");
+        let mut answers = String::new();
+        connection.read_to_string(&mut answers).expect("two answers");
+        assert!(answers.starts_with("HTTP/1.1 405"), "{path}: {answers}");
+        assert!(answers.contains("HTTP/1.1 200 OK") && answers.contains("\"openapi\""), "{path}: {answers}");
+    }
+    // Too much is not read to its end.
+    let mut connection = TcpStream::connect(address).expect("a connection");
+    connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let head = format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 100000000\r\n\r\n{}", "x".repeat(100_000));
+    connection.write_all(head.as_bytes()).expect("a beginning");
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 405");
 }
