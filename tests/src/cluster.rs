@@ -90,10 +90,26 @@ impl Cluster {
         let path = script(&["log", &self.name, &self.major]);
         std::fs::read_to_string(path.trim()).unwrap_or_default()
     }
+
+    /// For whoever looks into a failed test: the log outlives the cluster, and what it says of deadlocks and crashes is printed.
+    fn keep_log(&self) {
+        let log = self.log();
+        let kept = root().join(format!("target/log/failed-{}-{}.log", self.name, self.major));
+        let said = std::fs::write(&kept, &log).map_or_else(|error| error.to_string(), |()| kept.display().to_string());
+        println!("the log of {}: {said}", self.name);
+        let lines: Vec<&str> = log.lines().collect();
+        let grave = |line: &str| ["deadlock detected", "PANIC", "terminated by signal"].iter().any(|what| line.contains(what));
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| grave(line)) {
+            println!("{}", lines[at..lines.len().min(at + 12)].join("\n"));
+        }
+    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_log();
+        }
         let _ = Command::new(root().join("scripts/cluster")).args(["drop", &self.name, &self.major]).output();
     }
 }
