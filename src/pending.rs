@@ -189,19 +189,17 @@ pub fn records(
 
 /// Calls `f` with the pending rows of an organization, as the active snapshot sees them.
 pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
-    Table::pending(pg_sys::AccessShareLock)?.tuples(|tuple, descriptor| {
-        // SAFETY: a row of `llm._pending`; the record is used within its row. Mostly somebody else's, so this is looked at first.
-        unsafe {
-            let is_other = varlena::short(values_of(tuple)).is_some_and(|(other, _)| other != organization.as_bytes());
-            if !is_other {
+    let name = organization.as_bytes();
+    // SAFETY: rows of `llm._pending`, and the records are used within their rows.
+    unsafe {
+        Table::pending(pg_sys::AccessShareLock)?.tuples_where(
+            |tuple| varlena::short(values_of(tuple)).is_none_or(|(first, _)| first == name),
+            |tuple, descriptor| {
                 let record = record(tuple, descriptor);
-                if record.texts[0] == organization.as_bytes() {
-                    f(&record)?;
-                }
-            }
-        }
-        Ok(true)
-    })
+                if record.texts[0] == name { f(&record) } else { Ok(()) }
+            },
+        )
+    }
 }
 
 /// Takes at most `limit` rows that the active snapshot sees out of the table, and calls `f` with each.

@@ -38,20 +38,25 @@ const COUNTS: [usize; 7] = [REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS, TOTAL_TOKENS,
 
 impl Totals {
     pub fn add(&mut self, other: &Totals) -> Result<()> {
-        let out_of_range = || Error::from(Overflow);
-        self.cost = self.cost.checked_add(other.cost).ok_or_else(out_of_range)?;
+        self.cost = self.cost.checked_add(other.cost).ok_or(Overflow)?;
         for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
-            *sum = sum.checked_add(value).ok_or_else(out_of_range)?;
+            *sum = sum.checked_add(value).ok_or(Overflow)?;
         }
         Ok(())
     }
 
-    /// Adds (`sign` 1) or takes away (`sign` -1).
-    fn add_measures(&mut self, measures: &Measures, sign: i64) -> Result<()> {
-        let cost = measures.amounts[0];
-        self.cost = self.cost.checked_add(if sign < 0 { -cost } else { cost }).ok_or(Overflow)?;
+    fn subtract(&mut self, other: &Totals) -> Result<()> {
+        self.cost = self.cost.checked_add(-other.cost).ok_or(Overflow)?;
+        for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
+            *sum = sum.checked_sub(value).ok_or(Overflow)?;
+        }
+        Ok(())
+    }
+
+    fn add_measures(&mut self, measures: &Measures) -> Result<()> {
+        self.cost = self.cost.checked_add(measures.amounts[0]).ok_or(Overflow)?;
         for (sum, at) in self.counts_mut().into_iter().zip(COUNTS) {
-            *sum = sum.checked_add(sign * measures.counts[at]).ok_or(Overflow)?;
+            *sum = sum.checked_add(measures.counts[at]).ok_or(Overflow)?;
         }
         Ok(())
     }
@@ -182,15 +187,14 @@ impl Sums<'_> {
         Ok(self.groups.len() - 1)
     }
 
-    /// Adds to a day, or takes from it.
-    fn add(&mut self, group: usize, day: usize, measures: &Measures, sign: i64) -> Result<()> {
+    /// The sum of a day, to be added to.
+    fn day(&mut self, group: usize, day: usize) -> Result<&mut Totals> {
         let days = &mut self.groups[group].days;
         // Rows come in order of time, so mostly it is the day that was last.
         if days.last().is_none_or(|(last, _)| *last != day) {
             days.push((day, Totals::default()));
         }
-        let (_, sum) = days.last_mut().ok_or_else(|| Error::internal("no day"))?;
-        sum.add_measures(measures, sign)
+        days.last_mut().map(|(_, sum)| sum).ok_or_else(|| Error::internal("no day"))
     }
 
     fn add_rollups(&mut self, window: &Window) -> Result<()> {
@@ -200,13 +204,10 @@ impl Sums<'_> {
         let days = Level::cheapest(&needed);
         let series_of_days = self.series(org, days)?;
         if window.days.0 < window.days.1 {
-            self.scan(
-                &Table::of_level(&days, pg_sys::AccessShareLock)?,
-                org,
-                &series_of_days,
-                window.days,
-                |sums, group, row, measures| sums.add(group, window.day(row.bucket), measures, 1),
-            )?;
+            let table = Table::of_level(&days, pg_sys::AccessShareLock)?;
+            scan(&table, org, &series_of_days, window.days, |group, row, measures| {
+                self.day(group, window.day(row.bucket))?.add_measures(measures)
+            })?;
         }
         if window.parts.is_empty() {
             return Ok(());
@@ -214,11 +215,24 @@ impl Sums<'_> {
         let others = if days.series == DETAIL.series { None } else { Some(self.series(org, DETAIL)?) };
         let series = others.as_ref().unwrap_or(&series_of_days);
         let table = Table::of_level(&DETAIL, pg_sys::AccessShareLock)?;
+        // Of one part, by group; then what a part moves from one day to another is added and taken away once, not row by row.
+        let mut moved: Vec<Option<Totals>> = vec![None; self.groups.len()];
+        let mut in_part = Vec::new();
         for part in &window.parts {
-            self.scan(&table, org, series, (part.from, part.to), |sums, group, _, measures| {
-                sums.add(group, part.day, measures, 1)?;
-                part.taken_from.map_or(Ok(()), |day| sums.add(group, day, measures, -1))
+            scan(&table, org, series, (part.from, part.to), |group, _, measures| {
+                let totals = moved[group].get_or_insert_with(|| {
+                    in_part.push(group);
+                    Totals::default()
+                });
+                totals.add_measures(measures)
             })?;
+            for group in in_part.drain(..) {
+                let Some(totals) = moved[group].take() else { continue };
+                self.day(group, part.day)?.add(&totals)?;
+                if let Some(day) = part.taken_from {
+                    self.day(group, day)?.subtract(&totals)?;
+                }
+            }
         }
         Ok(())
     }
@@ -241,22 +255,6 @@ impl Sums<'_> {
         Ok(found)
     }
 
-    fn scan(
-        &mut self,
-        table: &Table,
-        org: i32,
-        series: &FxHashMap<i32, usize>,
-        range: (Micros, Micros),
-        mut f: impl FnMut(&mut Self, usize, &Row, &Measures) -> Result<()>,
-    ) -> Result<()> {
-        table.range(org, range.0, range.1, |row: &Row| {
-            let Some(group) = series.get(&row.series) else { return Ok(()) };
-            // SAFETY: the row's own value.
-            let measures = unsafe { measures::from_datum(row.measures)? };
-            f(self, *group, row, &measures)
-        })
-    }
-
     fn add_pending(&mut self) -> Result<()> {
         let (Some(first), Some(last)) = (self.asked.starts.first(), self.asked.starts.last()) else { return Ok(()) };
         let asked = self.asked;
@@ -269,9 +267,25 @@ impl Sums<'_> {
             }
             let group = self.group(asked.dimensions.iter().map(|dimension| record.dimension(*dimension)))?;
             let day = asked.starts.partition_point(|start| *start <= record.bucket) - 1;
-            self.add(group, day, &record.measures()?, 1)
+            self.day(group, day)?.add_measures(&record.measures()?)
         })
     }
+}
+
+/// Calls `f` with the rows of a range that are of one of the series, in order of bucket, and with the series' group.
+fn scan(
+    table: &Table,
+    org: i32,
+    series: &FxHashMap<i32, usize>,
+    range: (Micros, Micros),
+    mut f: impl FnMut(usize, &Row, &Measures) -> Result<()>,
+) -> Result<()> {
+    table.range(org, range.0, range.1, |row: &Row| {
+        let Some(group) = series.get(&row.series) else { return Ok(()) };
+        // SAFETY: the row's own value.
+        let measures = unsafe { measures::from_datum(row.measures)? };
+        f(*group, row, &measures)
+    })
 }
 
 /// The dimensions a level must have, and the conditions on `x`, each with its AND: $1 project, $2 API keys, $3 user, $4 their keys.

@@ -172,6 +172,12 @@ fn put(to: &mut Vec<u8>, number: i128) {
 
 #[inline]
 fn take(from: &mut &[u8]) -> Option<i128> {
+    // Most are one byte.
+    let (first, rest) = from.split_first()?;
+    if first & 0x80 == 0 {
+        *from = rest;
+        return Some(i128::from(i64::from(first >> 1) ^ -i64::from(first & 1)));
+    }
     // Nine bytes hold 63 bits: in 64-bit arithmetic as long as that is enough.
     let mut small: u64 = 0;
     for (at, byte) in from.iter().take(9).enumerate() {

@@ -48,9 +48,12 @@ pub struct Table {
 impl Table {
     pub fn of_level(level: &Level, lock: u32) -> Result<Table> {
         let name = |suffix: &str| CString::new(format!("_rollup_{}{suffix}", level.name)).unwrap_or_default();
-        let (table, index) = (own_table(&name(""))?, own_table(&name("_range"))?);
+        let oid = own_table(&name(""))?;
         // SAFETY: the lock is held to the end of the transaction, as a statement's would be.
-        Ok(Table { relation: unsafe { pg_sys::table_open(table, lock as i32) }, index })
+        let mut table = Table { relation: unsafe { pg_sys::table_open(oid, lock as i32) }, index: pg_sys::InvalidOid };
+        // Under the lock: REINDEX CONCURRENTLY gives the name to another index, and drops this one when nobody holds the table.
+        table.index = own_table(&name("_range"))?;
+        Ok(table)
     }
 
     pub fn relation(&self) -> pg_sys::Relation {
@@ -112,6 +115,54 @@ impl Table {
         }
     }
 
+    /// The rows that `is_wanted` before it is known whether the snapshot sees them: to find that out costs more than to look at a row's first
+    /// bytes, and most pending rows are another organization's. Page by page as `heap_getnext` does it (heapgetpage of access/heap/heapam.c).
+    pub fn tuples_where(
+        &self,
+        is_wanted: impl Fn(pg_sys::HeapTuple) -> bool,
+        mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<()>,
+    ) -> Result<()> {
+        // SAFETY: a variable of the server's.
+        if unsafe { pg_sys::XactIsoLevel } == pg_sys::XACT_SERIALIZABLE as i32 {
+            // What rows it did not see counts too; `heap_getnext` keeps account of that.
+            return self.tuples(|tuple, descriptor| if is_wanted(tuple) { f(tuple, descriptor).map(|()| true) } else { Ok(true) });
+        }
+        let mut seen: Vec<pg_sys::HeapTupleData> = Vec::new();
+        // SAFETY: the table is open, so no page of it goes; rows are looked at while the page is locked, and stay where they are while it is
+        // pinned. Where an error of PostgreSQL unwinds, the transaction gives back lock and pin.
+        unsafe {
+            let (descriptor, snapshot) = ((*self.relation).rd_att, pg_sys::GetActiveSnapshot());
+            // Rows of pages that are added from now on are not seen.
+            for number in 0..pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) {
+                pgrx::check_for_interrupts!();
+                let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
+                let buffer = pg_sys::ReadBufferExtended(self.relation, fork, number, mode, std::ptr::null_mut());
+                pg_sys::heap_page_prune_opt(self.relation, buffer);
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+                let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
+                let pointers = rows_of(page);
+                for (pointer, at) in pointers.iter().zip(1..).filter(|(pointer, _)| pointer.lp_flags() == pg_sys::LP_NORMAL) {
+                    let mut tuple = pg_sys::HeapTupleData {
+                        t_len: pointer.lp_len(),
+                        t_self: pg_sys::ItemPointerData::default(),
+                        t_tableOid: (*self.relation).rd_id,
+                        t_data: page.add(pointer.lp_off() as usize).cast(),
+                    };
+                    pgrx::itemptr::item_pointer_set_all(&mut tuple.t_self, number, at);
+                    if is_wanted(&mut tuple) && pg_sys::HeapTupleSatisfiesVisibility(&mut tuple, snapshot, buffer) {
+                        seen.push(tuple);
+                    }
+                }
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+                let result = seen.iter_mut().try_for_each(|tuple| f(tuple, descriptor));
+                pg_sys::ReleaseBuffer(buffer);
+                result?;
+                seen.clear();
+            }
+        }
+        Ok(())
+    }
+
     fn by_index(&self, keys: &mut [pg_sys::ScanKeyData], f: impl FnMut(pg_sys::HeapTuple) -> Result<bool>) -> Result<()> {
         // SAFETY: the table is open and the active snapshot outlives the scan, which is ended here, or with the transaction where an error
         // of PostgreSQL unwinds.
@@ -122,6 +173,19 @@ impl Table {
             pg_sys::systable_endscan(scan);
             result
         }
+    }
+}
+
+/// The line pointers of a page (storage/bufpage.h); none of a new one.
+///
+/// # Safety
+/// A page in a buffer that is locked.
+unsafe fn rows_of<'a>(page: *const u8) -> &'a [pg_sys::ItemIdData] {
+    const HEADER: usize = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
+    // SAFETY: as the caller promises.
+    unsafe {
+        let lower = usize::from((*page.cast::<pg_sys::PageHeaderData>()).pd_lower);
+        std::slice::from_raw_parts(page.add(HEADER).cast(), lower.saturating_sub(HEADER) / size_of::<pg_sys::ItemIdData>())
     }
 }
 
