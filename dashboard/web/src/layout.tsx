@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { Link, useLocation } from 'wouter-preact';
 import type { Access, Organizations, Projects } from './api';
 import { ask, useAnswer } from './api';
+import { Title } from './parts';
 import { isDate, PRESETS, zones } from './range';
 import { toggleTheme, useTheme } from './theme';
 import type { View } from './view';
@@ -194,7 +195,7 @@ export function SignIn() {
   return (
     <main class="alone">
       <section class="notice" data-reason="no_identity">
-        <h1>Not signed in</h1>
+        <Title>Not signed in</Title>
         <p>These pages need a signed token, as the cookie llm_token or as Authorization: Bearer.</p>
         <DemoUser />
       </section>

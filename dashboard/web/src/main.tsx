@@ -11,10 +11,20 @@ import { Me, Member } from './pages/member';
 import { Members } from './pages/members';
 import { Organization } from './pages/organization';
 import { Project } from './pages/project';
-import { Shown } from './parts';
+import { Shown, Title } from './parts';
 import './style.css';
 import './theme';
 import { decoded, path, useView } from './view';
+
+/** An organization's first page; where a role does not include it, one's own usage. */
+function Landing({ org }: { org: string }) {
+  const answer = useAnswer<Access>(url('/access', { organizationId: org }));
+  return (
+    <Shown answer={answer}>
+      {({ capabilities }) => <Redirect to={capabilities.organizationAnalytics.reason === 'role_required' ? path(org, 'me') : path(org)} replace />}
+    </Shown>
+  );
+}
 
 /** The first organization of whoever comes without one. */
 function Start() {
@@ -25,10 +35,10 @@ function Start() {
       <Shown answer={answer}>
         {({ organizations }) =>
           organizations.length > 0 ? (
-            <Redirect to={path(organizations[0].id)} replace />
+            <Landing org={organizations[0].id} />
           ) : (
             <section class="notice" data-reason="not_member">
-              <h1>No organization</h1>
+              <Title>No organization</Title>
               <p>You are not a member of any organization.</p>
             </section>
           )
@@ -70,7 +80,7 @@ function Pages({ org }: { org: string }) {
         <Route path="/:org/projects/:id">{({ id }) => <Project {...place} id={decoded(id)} />}</Route>
         <Route>
           <section class="notice">
-            <h1>Not found</h1>
+            <Title>Not found</Title>
             <p>There is no such page.</p>
           </section>
         </Route>

@@ -1,10 +1,19 @@
 // Pieces that pages are made of.
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Answer, Entry, Measures, Num, Reason } from './api';
 import type { Metric } from './format';
 import { count, METRICS, money, percent } from './format';
 import type { View } from './view';
+
+/** What a page is called, in the tab and in the history too. */
+export function Title(props: { children: ComponentChildren }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    document.title = `${heading.current!.textContent} · LLM analytics`;
+  });
+  return <h1 ref={heading}>{props.children}</h1>;
+}
 
 /** A number with its exact value. */
 export const Value = (props: { n: Num; show: (n: Num) => string }) => <data value={String(props.n)}>{props.show(props.n)}</data>;

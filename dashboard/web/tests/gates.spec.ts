@@ -23,6 +23,20 @@ test('a developer sees what is their own', async ({ page }) => {
   await expect(page.locator('main data')).toHaveCount(0);
 });
 
+test('whoever comes without a page gets the first that is theirs', async ({ page }) => {
+  for (const [user, url, title] of [
+    ['usr_dmitri', /org_acme\/me/, /Dmitri Ivanov/],
+    ['usr_jay', /org_initech\/me/, /^jay@initech.example/],
+    ['usr_ben', /org_acme\?/, /^Organization/],
+    ['usr_indira', /org_initech\?/, /^Organization/],
+  ] as const) {
+    await open(page, user, '/');
+    await expect(page).toHaveURL(url);
+    await expect(page).toHaveTitle(title);
+    await expect(page).toHaveTitle(/ · LLM analytics$/);
+  }
+});
+
 test('an owner on the free plan gets an upgrade card', async ({ page }) => {
   for (const path of [...GATED, '/members/usr_jay']) {
     await open(page, 'usr_indira', `/org_initech${path}${fixed()}`);

@@ -3,7 +3,7 @@ import { url, useAnswer } from '../api';
 import { change, money, percent } from '../format';
 import type { Place } from '../layout';
 import type { Column } from '../parts';
-import { Choice, Csv, Panel, Refused, Shown, Table, Value } from '../parts';
+import { Choice, Csv, Panel, Refused, Shown, Table, Title, Value } from '../parts';
 import { GROUPS } from '../view';
 
 /** "all of it volume", from the two parts as PostgreSQL split them. */
@@ -26,7 +26,7 @@ export function Changes({ org, view, access }: Place) {
   const name = GROUPS.find(([value]) => value === by)![1];
   return (
     <>
-      <h1>What changed</h1>
+      <Title>What changed</Title>
       {capability && !capability.allowed ? (
         <Refused reason={capability.reason!} />
       ) : (

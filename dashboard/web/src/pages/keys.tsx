@@ -3,7 +3,7 @@ import type { ApiKeys } from '../api';
 import { url, useAnswer } from '../api';
 import type { Place } from '../layout';
 import type { Column } from '../parts';
-import { Csv, Panel, Shown, Table } from '../parts';
+import { Csv, Panel, Shown, Table, Title } from '../parts';
 import { path } from '../view';
 
 type ApiKey = ApiKeys['apiKeys'][number];
@@ -25,7 +25,7 @@ export function Keys({ org, view }: Place) {
   ];
   return (
     <>
-      <h1>API keys</h1>
+      <Title>API keys</Title>
       <Shown answer={useAnswer<ApiKeys>(where)}>
         {({ apiKeys }) =>
           apiKeys.length === 0 ? (

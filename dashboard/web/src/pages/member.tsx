@@ -1,7 +1,7 @@
 import type { MemberPage } from '../api';
 import { count } from '../format';
 import type { Place } from '../layout';
-import { Cards, Entries, Panel, Refused, Value } from '../parts';
+import { Cards, Entries, Panel, Refused, Title, Value } from '../parts';
 import { ModelsOf } from './models';
 
 function Page({ org, view, endpoint, name, heading }: Place & { endpoint: string; name: string; heading: string }) {
@@ -56,7 +56,7 @@ export function Member(props: Place & { id: string }) {
   if (capability && !capability.allowed) {
     return (
       <>
-        <h1>Member</h1>
+        <Title>Member</Title>
         <Refused reason={capability.reason!} />
       </>
     );

@@ -4,7 +4,7 @@ import { url, useAnswer } from '../api';
 import { count } from '../format';
 import type { Place } from '../layout';
 import type { Column } from '../parts';
-import { Cards, Csv, Incomplete, measureColumns, Panel, Refused, Shown, Table, Value } from '../parts';
+import { Cards, Csv, Incomplete, measureColumns, Panel, Refused, Shown, Table, Title, Value } from '../parts';
 import { path } from '../view';
 
 export function Members({ org, view, access }: Place) {
@@ -31,7 +31,7 @@ export function Members({ org, view, access }: Place) {
   ];
   return (
     <>
-      <h1>Members</h1>
+      <Title>Members</Title>
       {capability && !capability.allowed ? (
         <Refused reason={capability.reason!} />
       ) : (

@@ -4,7 +4,7 @@ import type { Answer, Measures, ModelPage } from '../api';
 import { url, useAnswer } from '../api';
 import { Areas, Bars } from '../chart';
 import { METRICS } from '../format';
-import { Choice, Csv, Empty, Entries, Incomplete, isEmpty, Metrics, Panel, Shown } from '../parts';
+import { Choice, Csv, Empty, Entries, Incomplete, isEmpty, Metrics, Panel, Shown, Title } from '../parts';
 import type { View } from '../view';
 
 const VIEWS = [
@@ -35,11 +35,11 @@ export function ModelsOf<T extends ModelPage>(props: {
   const answer = answers[shown];
   return (
     <>
-      {(answer.data === undefined || answer.error) && <h1>{props.heading}</h1>}
+      {(answer.data === undefined || answer.error) && <Title>{props.heading}</Title>}
       <Shown answer={answer}>
         {(data) => (
           <>
-            <h1>{props.title(data)}</h1>
+            <Title>{props.title(data)}</Title>
             <Incomplete before={data.incompleteBefore} />
             {isEmpty(data.summary) ? (
               <Empty />

@@ -5,7 +5,7 @@ import { url, useAnswer } from '../api';
 import { Areas, Bars } from '../chart';
 import { METRICS } from '../format';
 import type { Place } from '../layout';
-import { Cards, Choice, Csv, Empty, Entries, Incomplete, isEmpty, Metrics, Panel, Refused, Shown } from '../parts';
+import { Cards, Choice, Csv, Empty, Entries, Incomplete, isEmpty, Metrics, Panel, Refused, Shown, Title } from '../parts';
 import { GROUPS, path } from '../view';
 
 const PAGES: Record<string, string> = { project: 'projects', apiKey: 'keys', user: 'members' };
@@ -26,7 +26,7 @@ export function Organization({ org, view, access }: Place) {
   const metric = METRICS[view.metric].name;
   return (
     <>
-      <h1>Organization</h1>
+      <Title>Organization</Title>
       {capability && !capability.allowed ? (
         <Refused reason={capability.reason!} />
       ) : (
