@@ -122,9 +122,7 @@ impl Table {
         is_wanted: impl Fn(pg_sys::HeapTuple) -> bool,
         mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<()>,
     ) -> Result<()> {
-        // SAFETY: a variable of the server's.
-        if unsafe { pg_sys::XactIsoLevel } == pg_sys::XACT_SERIALIZABLE as i32 {
-            // What rows it did not see counts too; `heap_getnext` keeps account of that.
+        if needs_account() {
             return self.tuples(|tuple, descriptor| if is_wanted(tuple) { f(tuple, descriptor).map(|()| true) } else { Ok(true) });
         }
         let mut seen: Vec<pg_sys::HeapTupleData> = Vec::new();
@@ -173,6 +171,19 @@ impl Table {
             pg_sys::systable_endscan(scan);
             result
         }
+    }
+}
+
+/// Whether more than visibility is looked at when a page is read: what a serializable transaction did not see counts too, and before
+/// PostgreSQL 17 rows may have been taken from under an old snapshot, if `old_snapshot_threshold` allows that. The server's own scan does both.
+fn needs_account() -> bool {
+    // SAFETY: variables of the server's.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        if pg_sys::old_snapshot_threshold >= 0 {
+            return true;
+        }
+        pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
     }
 }
 
