@@ -34,7 +34,16 @@ pub unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Measures> {
 }
 
 pub fn from_bytes(bytes: &[u8]) -> Result<Measures> {
-    packed::unpack(bytes).ok_or_else(|| Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a value of llm.measures is damaged"))
+    packed::unpack(bytes).ok_or_else(damaged)
+}
+
+/// In place of what was there.
+pub fn read(bytes: &[u8], measures: &mut Measures) -> Result<()> {
+    packed::unpack_into(bytes, measures).ok_or_else(damaged)
+}
+
+fn damaged() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a value of llm.measures is damaged")
 }
 
 /// `{"requests":3,"cost":0.25}`: what is not zero, in the order of the columns of `llm.usage`.

@@ -141,7 +141,7 @@ pub struct Record<'a> {
     pub kind: i16,
     /// Organization and dimensions, as bytes: most of them are only compared.
     pub texts: [&'a [u8]; TEXTS],
-    measures: &'a [u8],
+    pub measures: &'a [u8],
 }
 
 impl Record<'_> {

@@ -7,6 +7,7 @@ use crate::pending::{self, Record};
 use crate::query::{self, See};
 use crate::rollup::list;
 use crate::rollup::scan::{Row, Table};
+use crate::varlena;
 use chrono::NaiveDate;
 use llm_analytics_core::bucket::Micros;
 use llm_analytics_core::delta::{Kind, Measures, Overflow};
@@ -258,6 +259,9 @@ impl Sums<'_> {
     fn add_pending(&mut self) -> Result<()> {
         let (Some(first), Some(last)) = (self.asked.starts.first(), self.asked.starts.last()) else { return Ok(()) };
         let asked = self.asked;
+        let mut measures = Measures::default();
+        // The day that was last, and its bounds: what waits is mostly of one day.
+        let (mut day, mut begin, mut end) = (0, Micros::MAX, Micros::MIN);
         pending::of_organization(asked.organization, |record| {
             if record.kind != Kind::Detail as i16 || record.bucket < *first || record.bucket >= *last {
                 return Ok(());
@@ -266,8 +270,12 @@ impl Sums<'_> {
                 return Ok(());
             }
             let group = self.group(asked.dimensions.iter().map(|dimension| record.dimension(*dimension)))?;
-            let day = asked.starts.partition_point(|start| *start <= record.bucket) - 1;
-            self.day(group, day)?.add_measures(&record.measures()?)
+            if record.bucket < begin || record.bucket >= end {
+                day = asked.starts.partition_point(|start| *start <= record.bucket) - 1;
+                (begin, end) = (asked.starts[day], asked.starts[day + 1]);
+            }
+            measures::read(record.measures, &mut measures)?;
+            self.day(group, day)?.add_measures(&measures)
         })
     }
 }
@@ -280,10 +288,11 @@ fn scan(
     range: (Micros, Micros),
     mut f: impl FnMut(usize, &Row, &Measures) -> Result<()>,
 ) -> Result<()> {
+    let mut measures = Measures::default();
     table.range(org, range.0, range.1, |row: &Row| {
         let Some(group) = series.get(&row.series) else { return Ok(()) };
         // SAFETY: the row's own value.
-        let measures = unsafe { measures::from_datum(row.measures)? };
+        measures::read(unsafe { varlena::bytes(row.measures) }, &mut measures)?;
         f(*group, row, &measures)
     })
 }

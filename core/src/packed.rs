@@ -68,6 +68,13 @@ pub fn pack(measures: &Measures, to: &mut Vec<u8>) -> Option<()> {
 /// What [`pack`] wrote; None where the bytes are not that.
 pub fn unpack(bytes: &[u8]) -> Option<Measures> {
     let mut measures = Measures::default();
+    unpack_into(bytes, &mut measures)?;
+    Some(measures)
+}
+
+/// The same in place of what was there: to hand a value of this size on costs readers more than to fill it in. After None it holds anything.
+pub fn unpack_into(bytes: &[u8], measures: &mut Measures) -> Option<()> {
+    *measures = Measures::default();
     let (flags, mut rest) = bytes.split_first_chunk::<FLAGS>()?;
     let flags = u32::from_le_bytes([flags[0], flags[1], flags[2], 0]);
     for position in ones(flags & ((1 << COUNTS.len()) - 1)) {
@@ -91,7 +98,7 @@ pub fn unpack(bytes: &[u8]) -> Option<Measures> {
             measures.amounts[COST] = measures.amounts[COST].checked_add(parts)?;
         }
     }
-    rest.is_empty().then_some(measures)
+    rest.is_empty().then_some(())
 }
 
 /// The positions of the bits that are set, in order.
@@ -170,15 +177,9 @@ fn put(to: &mut Vec<u8>, number: i128) {
     to.push(zigzag as u8);
 }
 
-#[inline]
+/// Nine bytes hold 63 bits: in 64-bit arithmetic as long as that is enough.
+#[inline(always)]
 fn take(from: &mut &[u8]) -> Option<i128> {
-    // Most are one byte.
-    let (first, rest) = from.split_first()?;
-    if first & 0x80 == 0 {
-        *from = rest;
-        return Some(i128::from(i64::from(first >> 1) ^ -i64::from(first & 1)));
-    }
-    // Nine bytes hold 63 bits: in 64-bit arithmetic as long as that is enough.
     let mut small: u64 = 0;
     for (at, byte) in from.iter().take(9).enumerate() {
         small |= u64::from(byte & 0x7f) << (7 * at);
@@ -187,6 +188,11 @@ fn take(from: &mut &[u8]) -> Option<i128> {
             return Some(i128::from((small >> 1) as i64 ^ -((small & 1) as i64)));
         }
     }
+    take_wide(from)
+}
+
+#[cold]
+fn take_wide(from: &mut &[u8]) -> Option<i128> {
     let mut zigzag: u128 = 0;
     for (at, byte) in from.iter().take(19).enumerate() {
         zigzag |= u128::from(byte & 0x7f).checked_shl(7 * at as u32)?;
