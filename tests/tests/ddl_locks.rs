@@ -96,7 +96,7 @@ fn what_touches_no_log_waits_for_none() {
     );
     let mut holder = db.connect();
     run(&mut holder, "BEGIN; LOCK TABLE public.requests, public.calls, public.project, public.\"user\" IN ACCESS EXCLUSIVE MODE");
-    run(&mut client, "SET lock_timeout = '1s'");
+    run(&mut client, "SET lock_timeout = '5s'");
     // All that waits is told at once.
     let waiting: Vec<String> = ELSEWHERE
         .iter()
@@ -157,4 +157,29 @@ fn what_an_expression_uses_is_not_dropped() {
         ),
         "app APP x 1 0.5 0.25"
     );
+}
+
+/// Of the log that lost it, wherever in its tree, and of no other.
+#[test]
+fn a_capture_trigger_that_is_dropped_is_noticed() {
+    let db = Db::new("dropped");
+    let mut client = db.connect();
+    run(&mut client, hosts::CANONICAL);
+    run(
+        &mut client,
+        r#"CREATE TABLE public."The log" (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric) PARTITION BY RANGE (created_at);
+        CREATE TABLE public."The leaf" PARTITION OF public."The log" FOR VALUES FROM ('2026-01-01Z') TO ('2026-02-01Z');
+        SELECT llm.attach_log('public.requests'), llm.attach_log('public."The log"')"#,
+    );
+    run(&mut client, "CALL llm.backfill()");
+    let states = "SELECT string_agg(state, ' ' ORDER BY source COLLATE \"C\") FROM llm.status WHERE source IS NOT NULL";
+    for (statement, wanted) in [
+        (r#"DROP TRIGGER llm_capture_delete ON public."The leaf""#, "capture off attached"),
+        ("DROP TRIGGER llm_capture_update ON public.requests", "capture off capture off"),
+    ] {
+        run(&mut client, statement);
+        assert_eq!(text(&mut client, states), wanted, "{statement}");
+        let marked = "SELECT count(*) FROM llm.source WHERE complete_from = 'infinity'";
+        assert_eq!(text(&mut client, marked), (wanted.matches("capture off").count()).to_string(), "{statement}");
+    }
 }
