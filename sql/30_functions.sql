@@ -20,22 +20,22 @@ COMMENT ON FUNCTION llm.canonical_model(text) IS
 
 CREATE FUNCTION llm.attach_log(relation regclass, columns jsonb DEFAULT NULL, on_delete text DEFAULT 'keep', capture text DEFAULT 'statement', backfill boolean DEFAULT true)
     RETURNS jsonb
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_attach_log_wrapper';
 COMMENT ON FUNCTION llm.attach_log(regclass, jsonb, text, text, boolean) IS
-    'attaches a request log: from now on every change is counted, and existing rows are backfilled by the worker or CALL llm.backfill(). columns maps canonical fields to a column or an SQL expression; NULL recognises the table (canonical names, LLM Gateway, LiteLLM). on_delete: keep | subtract; capture: statement | row (also rows a replication worker applies). Returns what was understood. Errors: 22023, 22004, 42703, 42804, 42809, 42P17, 42501, 42710, 55000, 55P03';
+    'attaches a request log: from now on every change is counted, and existing rows are backfilled by the worker or CALL llm.backfill(). columns maps canonical fields to a column or an SQL expression; NULL recognises the table (canonical names, LLM Gateway, LiteLLM). on_delete: keep | subtract; capture: statement | row (also rows a replication worker applies). Returns what was understood. The caller owns the table, or is a superuser; a superuser alone attaches a tree whose partitions belong to several roles. Errors: 22023, 22004, 42703, 42804, 42809, 42P17, 42501, 42710, 55000, 55P03';
 
 CREATE FUNCTION llm.detach_log(relation regclass) RETURNS void
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_detach_log_wrapper';
 COMMENT ON FUNCTION llm.detach_log(regclass) IS
     'detaches a request log: its rows are not counted any more, the numbers stay and are sealed; attaching again unseals them. Errors: 22004, 42501, 55000 (not attached), 55P03';
 
-CREATE FUNCTION llm.create_request_log(name text DEFAULT 'llm.request_log') RETURNS regclass
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION llm.create_request_log(name text DEFAULT 'public.request_log') RETURNS regclass
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_create_request_log_wrapper';
 COMMENT ON FUNCTION llm.create_request_log(text) IS
-    'makes a request log with the canonical columns, an ordinary table partitioned by month (UTC) with a default partition, owned by the caller, and attaches it. Errors: 22004, 42602, 42P07, 3F000';
+    'makes a request log with the canonical columns, an ordinary table partitioned by month (UTC) with a default partition, owned by the caller and made with the caller''s rights, and attaches it. Months are made ahead of time with the rights of its owner, who needs CREATE on the schema. Errors: 22004, 42501, 42602, 42P07, 3F000';
 
 CREATE FUNCTION llm._check_mapping(source int, relation regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_check_mapping_wrapper';
@@ -57,6 +57,15 @@ CREATE FUNCTION llm._rebuild_leaf(source int, relation regclass, "from" timestam
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_rebuild_leaf_wrapper';
 COMMENT ON FUNCTION llm._rebuild_leaf(int, regclass, timestamptz, timestamptz) IS 'rebuilds a range of a source, and beyond it whatever else a table that came back holds; where rows are gone the numbers stay and are sealed';
 
+CREATE FUNCTION llm._run_as(role oid, command text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_run_as_wrapper';
+COMMENT ON FUNCTION llm._run_as(oid, text) IS 'runs one command as a role, in a security-restricted operation';
+
+CREATE FUNCTION llm._run_as_owner(relation regclass, command text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_run_as_owner_wrapper';
+COMMENT ON FUNCTION llm._run_as_owner(regclass, text) IS
+    'runs one command as the owner of a table of the host, in a security-restricted operation: what DDL makes PostgreSQL evaluate of the table gets no more rights than its owner has';
+
 CREATE FUNCTION llm._effective_on_delete(of_source text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_effective_on_delete_wrapper';
 COMMENT ON FUNCTION llm._effective_on_delete(text) IS 'llm.on_delete where it is set, else what the source says';
@@ -73,15 +82,15 @@ BEGIN
     ELSIF array_length(parts, 1) <> 2 THEN
         RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'invalid name for a request log', HINT = 'Use name or schema.name.';
     END IF;
-    IF NOT has_schema_privilege(owner, parts[1], 'CREATE') AND parts[1] <> 'llm' THEN
+    IF NOT has_schema_privilege(owner, parts[1], 'CREATE') THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('permission denied for schema %I', parts[1]),
-            HINT = 'Name a schema in which you may create tables.';
+            HINT = 'Name a schema in which you may create tables, or GRANT CREATE ON SCHEMA: next month''s partitions are made with the same rights.';
     END IF;
     IF octet_length(parts[2]) > 55 THEN
         RAISE EXCEPTION USING ERRCODE = '42602', MESSAGE = 'name of a request log is too long', HINT = 'Use at most 55 bytes: its partitions add _default or _YYYY_MM.';
     END IF;
     log := format('%I.%I', parts[1], parts[2]);
-    EXECUTE format($sql$
+    PERFORM llm._run_as(owner, format($sql$
         CREATE TABLE %s (
             id                     uuid NOT NULL DEFAULT gen_random_uuid(),
             created_at             timestamptz NOT NULL DEFAULT now(),
@@ -112,16 +121,14 @@ BEGIN
             duration_ms            bigint,
             time_to_first_token_ms bigint,
             PRIMARY KEY (created_at, id)
-        ) PARTITION BY RANGE (created_at)$sql$, log);
-    EXECUTE format('ALTER TABLE %s OWNER TO %I', log, pg_get_userbyid(owner));
+        ) PARTITION BY RANGE (created_at)$sql$, log));
     -- Whatever month a row is of, there is a place for it: an insert never fails for want of a partition.
-    EXECUTE format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT', parts[1], parts[2] || '_default', log);
-    EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', parts[1], parts[2] || '_default', pg_get_userbyid(owner));
+    PERFORM llm._run_as(owner, format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT', parts[1], parts[2] || '_default', log));
     PERFORM llm._create_month(log::regclass, date_trunc('month', now()) + make_interval(months => m)) FROM generate_series(-1, 2) AS m;
     RETURN log::regclass;
 END
 $$;
-COMMENT ON FUNCTION llm._create_request_log(text, oid) IS 'the table behind llm.create_request_log';
+COMMENT ON FUNCTION llm._create_request_log(text, oid) IS 'the table behind llm.create_request_log, made with the rights of its owner';
 
 -- Operating
 

@@ -1,13 +1,13 @@
 -- What is final, what goes and what is erased; partitions of the logs that llm.create_request_log makes.
 
 CREATE FUNCTION llm.seal(relation regclass, before timestamptz) RETURNS timestamptz
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_seal_wrapper';
 COMMENT ON FUNCTION llm.seal(regclass, timestamptz) IS
     'declares the numbers of an attached log final for everything created before an instant (exclusive, lowered to a bucket border), so that its rows may be dropped: no rebuild touches them, llm.verify skips them, rows that come in later still count. Returns the end of the sealed range; a seal never shrinks. Waits for a rebuild. Errors: 22004, 22023 (infinite or in the future), 42501 (not the owner), 55000 (not attached, or history not counted yet)';
 
 CREATE FUNCTION llm.set_retention(relation regclass, keep interval) RETURNS void
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_set_retention_wrapper';
 COMMENT ON FUNCTION llm.set_retention(regclass, interval) IS
     'how long the monthly partitions of a log made by llm.create_request_log are kept after their last instant; NULL: for ever. The worker or CALL llm.maintain() seals and drops whole partitions, never single rows, never what is not counted yet; the numbers stay. Errors: 22004, 22023 (less than a day), 42501 (not the owner), 55000 (not attached, or not made by llm.create_request_log)';
@@ -67,19 +67,17 @@ COMMENT ON FUNCTION llm._has_rows(int, timestamptz, timestamptz) IS 'whether a l
 CREATE FUNCTION llm._create_month(log regclass, first timestamptz) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC'
 AS $$
--- Made on its own and attached: that lets writers of the other partitions go on, which CREATE TABLE .. PARTITION OF does not.
+-- Made on its own and attached: that lets writers of the other partitions go on, which CREATE TABLE .. PARTITION OF does not. As the
+-- owner of the log, whose CHECKs, defaults and index expressions are evaluated on the way.
 DECLARE
-    found record;
-    part text;
+    part text := (SELECT format('%I.%I', n.nspname, c.relname || to_char(first, '"_"YYYY"_"MM'))
+                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = log);
 BEGIN
-    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) AS owner INTO found FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = log;
-    part := format('%I.%I', found.nspname, found.relname || to_char(first, '"_"YYYY"_"MM'));
-    EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)', part, log);
-    EXECUTE format('ALTER TABLE %s OWNER TO %I', part, found.owner);
-    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', log, part, first, first + interval '1 month');
+    PERFORM llm._run_as_owner(log, format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)', part, log));
+    PERFORM llm._run_as_owner(log, format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', log, part, first, first + interval '1 month'));
 END
 $$;
-COMMENT ON FUNCTION llm._create_month(regclass, timestamptz) IS 'makes the partition of the month that begins at an instant (UTC)';
+COMMENT ON FUNCTION llm._create_month(regclass, timestamptz) IS 'makes the partition of the month that begins at an instant (UTC), with the rights of the log''s owner';
 
 CREATE FUNCTION llm._tend() RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET lock_timeout = '500ms'
@@ -108,7 +106,7 @@ BEGIN
                 WHERE l.source = managed.id AND isfinite(l."to") AND l."to" <= now() - managed.retention ORDER BY l."to" LIMIT 1;
                 IF old IS NOT NULL THEN
                     -- What sees it go (llm._dropped) seals its range.
-                    EXECUTE format('DROP TABLE %s', old);
+                    PERFORM llm._run_as_owner(managed.log, format('DROP TABLE %s', old));
                     RETURN format('partition %s sealed and dropped', old);
                 END IF;
             END IF;

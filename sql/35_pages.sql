@@ -41,13 +41,13 @@ COMMENT ON FUNCTION llm._labels(text) IS
 -- Directories
 
 CREATE FUNCTION llm.attach_directory(kind text, relation regclass, columns jsonb DEFAULT NULL) RETURNS jsonb
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_attach_directory_wrapper';
 COMMENT ON FUNCTION llm.attach_directory(text, regclass, jsonb) IS
     'reads organization | project | api_key | user | membership from the host''s own table from now on; nothing is copied. columns maps fields to a column or an SQL expression; NULL recognises the table (canonical names, LLM Gateway, LiteLLM). Triggers remember last known names and owners. Returns what was understood. Errors: 22004, 22023, 42703, 42809, 42P17, 42501, 55000 (already attached), 55P03';
 
 CREATE FUNCTION llm.detach_directory(kind text) RETURNS void
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_detach_directory_wrapper';
 COMMENT ON FUNCTION llm.detach_directory(text) IS
     'reads the shipped table again; what the host''s table knew stays as last known names and owners. Errors: 22004, 22023, 42501, 55000 (not attached), 55P03';

@@ -8,7 +8,7 @@ COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a sta
 CREATE FUNCTION llm._capture_row() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture_row';
 COMMENT ON FUNCTION llm._capture_row() IS
-    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because PostgreSQL copies row triggers to new partitions with their maker''s rights; on a table outside the tree of a log it counts nothing';
+    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because the owners of the tables make these triggers; on a table outside the recorded tree of the log that it names it counts nothing';
 
 CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
     RETURNS SETOF llm._pending
@@ -112,30 +112,44 @@ HAVING pg_catalog.count(g.relation) < 4 OR pg_catalog.bool_or(g.enabled = 'D')
     OR EXISTS (SELECT FROM llm._trigger_state x WHERE x.relation = m.relation AND x.name = 'llm_capture_row' AND x.enabled = 'D');
 COMMENT ON VIEW llm._capture_gap IS 'tables of attached logs whose changes are not seen: of the 4 capture triggers some are missing or disabled';
 
+CREATE FUNCTION llm._install_row_trigger(relation regclass, name text, fires text, condition text, source int, version int, role text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Until 0.1.1 the root had them, and PostgreSQL copies them to partitions that are made below it.
+    IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname = $2) THEN
+        PERFORM llm._run_as_owner(relation, format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                                                   $2, fires, relation, condition, source, version, role));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) IS 'puts one row trigger on a table that holds rows of a log, as its owner';
+
 CREATE FUNCTION llm._install_triggers(relation regclass, source int, version int, role text, capture text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
+-- Statement triggers without WHEN evaluate nothing of the table's, and only the extension's owner may use llm._capture(). Row triggers
+-- are made by the owner of the table, and on each leaf by itself: on a partitioned table PostgreSQL would open the partition key.
 DECLARE
     name text;
     call text := format('EXECUTE FUNCTION llm._capture(%L, %L, %L)', source, version, role);
+    is_leaf boolean;
+    is_partition boolean;
 BEGIN
+    SELECT c.relkind <> 'p', c.relispartition INTO is_leaf, is_partition FROM pg_class c WHERE c.oid = relation;
     EXECUTE format('CREATE TRIGGER llm_capture_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS llm_new FOR EACH STATEMENT %s', relation, call);
     EXECUTE format('CREATE TRIGGER llm_capture_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS llm_old NEW TABLE AS llm_new FOR EACH STATEMENT %s', relation, call);
     EXECUTE format('CREATE TRIGGER llm_capture_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS llm_old FOR EACH STATEMENT %s', relation, call);
     EXECUTE format('CREATE TRIGGER llm_capture_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT %s', relation, call);
-    -- Row triggers of a partitioned table are cloned to its partitions by PostgreSQL, so only the root gets one.
-    IF capture = 'row' AND role = 'root' THEN
-        EXECUTE format('CREATE TRIGGER llm_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
-                       relation, source, version, role);
+    IF is_leaf AND capture = 'row' THEN
+        PERFORM llm._install_row_trigger(relation, 'llm_capture_row', 'AFTER INSERT OR UPDATE OR DELETE', '', source, version, role);
     END IF;
-    IF role = 'root' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p') THEN
+    IF is_leaf AND is_partition THEN
         -- Says so where a MERGE moves rows to another partition (src/moved.rs).
-        EXECUTE format('CREATE TRIGGER llm_capture_moved AFTER DELETE ON %s FOR EACH ROW EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
-                       relation, source, version, 'moved');
+        PERFORM llm._install_row_trigger(relation, 'llm_capture_moved', 'AFTER DELETE', '', source, version, 'moved');
         -- Never called. PostgreSQL 16 and later show the row that a MERGE inserted last in place of each row it updates after that
         -- (ModifyTable's tcs_original_insert_tuple is not taken back), unless the partition has a BEFORE INSERT row trigger.
-        EXECUTE format('CREATE TRIGGER llm_capture_merge BEFORE INSERT ON %s FOR EACH ROW WHEN (false) EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
-                       relation, source, version, 'merge');
+        PERFORM llm._install_row_trigger(relation, 'llm_capture_merge', 'BEFORE INSERT', 'WHEN (false)', source, version, 'merge');
     END IF;
     PERFORM llm._enable_triggers(relation);
     -- So that DROP EXTENSION needs no CASCADE and leaves the host's table working.

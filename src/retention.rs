@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::query::{self, See};
 use crate::rebuild;
-use crate::rights::Snapshot;
+use crate::rights::{ActingAs, Snapshot};
 use crate::rollup;
 use crate::source::{attach, log};
 use llm_analytics_core::bucket;
@@ -12,8 +12,9 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 /// Declares what a log has from before an instant final; the end of the log's sealed range.
-pub fn seal(relation: pg_sys::Oid, before: TimestampWithTimeZone) -> Result<TimestampWithTimeZone> {
-    let (source, name) = attach::attached(relation)?;
+pub fn seal(caller: pg_sys::Oid, relation: pg_sys::Oid, before: TimestampWithTimeZone) -> Result<TimestampWithTimeZone> {
+    let _rights = ActingAs::extension_owner()?;
+    let (source, name) = attach::attached(caller, relation)?;
     let until = pg_sys::TimestampTz::from(before);
     // SAFETY: the clock.
     if before.is_infinity() || before.is_neg_infinity() || until > unsafe { pg_sys::GetCurrentTimestamp() } {
@@ -35,8 +36,9 @@ pub fn seal(relation: pg_sys::Oid, before: TimestampWithTimeZone) -> Result<Time
 }
 
 /// How long the partitions of a log made by `llm.create_request_log` are kept; None: for ever.
-pub fn set(relation: pg_sys::Oid, keep: Option<Interval>) -> Result<()> {
-    let (source, name) = attach::attached(relation)?;
+pub fn set(caller: pg_sys::Oid, relation: pg_sys::Oid, keep: Option<Interval>) -> Result<()> {
+    let _rights = ActingAs::extension_owner()?;
+    let (source, name) = attach::attached(caller, relation)?;
     if query::one::<bool>("SELECT is_managed FROM llm.source WHERE id = $1", &[source.into()], See::New)? != Some(true) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

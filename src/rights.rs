@@ -1,8 +1,16 @@
-//! Whose rights code runs with: the log's owner for everything the host defined, the extension's owner for our own tables.
+//! Whose rights code runs with: the owner of a host's table for everything that the host defined, the extension's owner for our own
+//! tables.
+//!
+//! PostgreSQL evaluates expressions of a table in many places: it folds the constants of a partition key, an index expression or a CHECK
+//! as soon as it looks at them. So [`HostTable`] is the one way to a table of the host. It locks the table, looks at its row of pg_class and
+//! nothing else, and becomes its owner before the table is opened.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pending::own_table;
+use crate::query::{self, See};
+use crate::source::column::{self, Column};
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 use std::ffi::CStr;
 
 /// What every function that writes does first: in a read-only transaction, and so on a standby, 25006 with its name, before a lock or a
@@ -17,7 +25,7 @@ pub fn writes(function: &CStr) {
 pub struct ActingAs {
     user: pg_sys::Oid,
     context: i32,
-    guc_level: i32,
+    _settings: Option<LocalSettings>,
 }
 
 /// What must not depend on the session: names mean the built-in ones, row security fails rather than hides rows, and every text of a
@@ -35,20 +43,14 @@ const PINNED: [(&CStr, &CStr); 7] = [
 impl ActingAs {
     /// `pinned`: with the settings of [`PINNED`].
     pub fn user(user: pg_sys::Oid, pinned: bool) -> ActingAs {
-        let mut acting = ActingAs { user: pg_sys::InvalidOid, context: 0, guc_level: -1 };
-        // SAFETY: out parameters are valid; the GUC level is closed in drop.
+        let (mut before, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: out parameters are valid.
         unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut acting.user, &mut acting.context);
-            let context = acting.context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-            pg_sys::SetUserIdAndSecContext(user, context);
-            if pinned {
-                acting.guc_level = pg_sys::NewGUCNestLevel();
-                for (name, value) in PINNED {
-                    set(name, value);
-                }
-            }
+            pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
+            let restricted = context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+            pg_sys::SetUserIdAndSecContext(user, restricted);
         }
-        acting
+        ActingAs { user: before, context, _settings: pinned.then(|| LocalSettings::new(&PINNED)) }
     }
 
     /// The extension's owner: who owns our tables.
@@ -61,29 +63,174 @@ impl Drop for ActingAs {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: restores what `user` found.
-            unsafe {
-                if self.guc_level >= 0 {
-                    pg_sys::AtEOXact_GUC(false, self.guc_level);
-                }
-                pg_sys::SetUserIdAndSecContext(self.user, self.context);
-            }
+            unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+        }
+    }
+}
+
+/// Settings that hold until this is dropped. When an error unwinds, the (sub)transaction's abort puts them back.
+pub struct LocalSettings(i32);
+
+impl LocalSettings {
+    pub fn new(settings: &[(&CStr, &CStr)]) -> LocalSettings {
+        // SAFETY: the level is closed in drop.
+        let level = unsafe { pg_sys::NewGUCNestLevel() };
+        for (name, value) in settings {
+            // SAFETY: names and values are NUL-terminated.
+            unsafe { set(name, value) };
+        }
+        LocalSettings(level)
+    }
+}
+
+impl Drop for LocalSettings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the level that `new` opened; scopes nest.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
         }
     }
 }
 
 pub fn extension_owner() -> Result<pg_sys::Oid> {
-    owner_of(own_table(c"_pending")?)
+    class_row(own_table(c"_pending")?).map(|class| class.owner).ok_or_else(|| Error::internal("llm._pending is gone"))
 }
 
-/// The owner of a relation that is locked or ours.
-pub fn owner_of(relation: pg_sys::Oid) -> Result<pg_sys::Oid> {
-    // SAFETY: relation_open fails for what does not exist; closed at once, the lock stays to the end of the transaction.
-    unsafe {
-        let open = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
-        let owner = (*(*open).rd_rel).relowner;
-        pg_sys::relation_close(open, pg_sys::NoLock as i32);
-        Ok(owner)
+/// Whose rights count where the caller asks for something to be done to a table: the effective user's. A function that is SECURITY
+/// DEFINER does not know that user, so those that ask are SECURITY INVOKER.
+pub fn effective_user() -> pg_sys::Oid {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The effective user, as the first act of a function that checks what its caller may do. Before ALTER EXTENSION UPDATE these functions are
+/// SECURITY DEFINER still: there the login role, or that of SET ROLE, counts, and 28000 where that is not known.
+pub fn caller() -> Result<pg_sys::Oid> {
+    let effective = effective_user();
+    // SAFETY: reads backend variables.
+    let (is_definer, is_restricted) = unsafe { (pg_sys::InLocalUserIdChange(), pg_sys::InSecurityRestrictedOperation()) };
+    if !is_definer || effective != extension_owner()? || !has_definer_functions()? {
+        return Ok(effective);
     }
+    if is_restricted {
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "it is not known who calls this function")
+            .hint("ALTER EXTENSION llm_analytics UPDATE: the functions of the installed version hide their caller."));
+    }
+    // SAFETY: reads a backend variable.
+    Ok(unsafe { pg_sys::GetOuterUserId() })
+}
+
+/// Whether the catalog is one of 0.1.0 or 0.1.1.
+fn has_definer_functions() -> Result<bool> {
+    let sql = "SELECT p.prosecdef FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'llm'::pg_catalog.regnamespace AND p.proname = 'detach_log'";
+    Ok(query::one::<bool>(sql, &[], See::New)?.unwrap_or(false))
+}
+
+/// What pg_class says of a relation.
+pub struct Class {
+    pub owner: pg_sys::Oid,
+    pub kind: u8,
+    schema: pg_sys::Oid,
+    name: String,
+}
+
+/// The row of pg_class as it is committed now; None for what does not exist. Evaluates nothing of the relation's.
+pub fn class_row(relation: pg_sys::Oid) -> Option<Class> {
+    // SAFETY: a catalog lookup; what is needed of the row is copied before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return None;
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let name = CStr::from_ptr(form.relname.data.as_ptr()).to_string_lossy().into_owned();
+        let class = Class { owner: form.relowner, kind: form.relkind as u8, schema: form.relnamespace, name };
+        pg_sys::ReleaseSysCache(tuple);
+        Some(class)
+    }
+}
+
+/// A table of the host: locked, and its owner is the current user, in a security-restricted operation, for as long as this lives. The
+/// lock stays to the end of the transaction.
+pub struct HostTable {
+    relation: pg_sys::Oid,
+    class: Class,
+    _rights: ActingAs,
+}
+
+impl HostTable {
+    /// None where the table is gone.
+    pub fn find(relation: pg_sys::Oid) -> Result<Option<HostTable>> {
+        // SAFETY: locks an oid, of a table or not; a lock on what is gone harms nobody.
+        unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessShareLock as i32) };
+        // Under the lock, so that the owner stays who it is.
+        let Some(class) = class_row(relation) else { return Ok(None) };
+        let rights = ActingAs::user(class.owner, true);
+        Ok(Some(HostTable { relation, class, _rights: rights }))
+    }
+
+    /// 42P01 where the table is gone.
+    pub fn enter(relation: pg_sys::Oid) -> Result<HostTable> {
+        HostTable::find(relation)?.ok_or_else(|| {
+            Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "the relation does not exist").hint("It was dropped meanwhile.")
+        })
+    }
+
+    /// Opens the table.
+    pub fn open(&self) -> Open<'_> {
+        // SAFETY: locked, and we are its owner; fails for what does not exist.
+        Open { relation: unsafe { pg_sys::table_open(self.relation, pg_sys::NoLock as i32) }, _host: std::marker::PhantomData }
+    }
+
+    /// `FROM [ONLY] schema.name`. A view, whose rules would run, is no table.
+    pub fn from_clause(&self) -> Result<String> {
+        // SAFETY: a catalog lookup; the name is palloc'd, null where the schema is gone.
+        let schema = unsafe {
+            let name = pg_sys::get_namespace_name(self.class.schema);
+            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        };
+        let name = &self.class.name;
+        let only = match self.class.kind {
+            pg_sys::RELKIND_RELATION => "ONLY ",
+            pg_sys::RELKIND_PARTITIONED_TABLE => "",
+            _ => return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{schema}.{name}\" is not a table any more"))),
+        };
+        Ok(format!("FROM {only}{}.{}", quote_identifier(schema), quote_identifier(name)))
+    }
+}
+
+impl Open<'_> {
+    pub fn columns(&self) -> Vec<Column> {
+        // SAFETY: open for as long as this lives.
+        unsafe { column::columns(self.relation) }
+    }
+}
+
+/// A table of the host that is open. It is closed before the owner's rights end.
+pub struct Open<'h> {
+    pub relation: pg_sys::Relation,
+    _host: std::marker::PhantomData<&'h HostTable>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by `HostTable::open`; the lock stays to the end of the transaction.
+            unsafe { pg_sys::table_close(self.relation, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
+/// Runs a command as a role, in a security-restricted operation.
+pub fn run_as(role: pg_sys::Oid, command: &str) -> Result<()> {
+    let _rights = ActingAs::user(role, true);
+    Ok(Spi::run(command)?)
+}
+
+/// Runs a command as the owner of a table of the host: DDL makes PostgreSQL evaluate what the table defines.
+pub fn run_as_owner(relation: pg_sys::Oid, command: &str) -> Result<()> {
+    let _host = HostTable::enter(relation)?;
+    Ok(Spi::run(command)?)
 }
 
 /// A snapshot of our own as the active one.

@@ -7,7 +7,11 @@ SELECT n.nspname::text AS schema_name,
            OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                       AND d.objid = c.oid AND d.deptype = 'e') AS is_system,
        c.relispartition AS is_partition,
-       (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = $2) OR pg_catalog.pg_has_role($2, c.relowner, 'USAGE') AS is_owner,
+       r.rolsuper AS is_superuser,
+       r.rolsuper OR pg_catalog.pg_has_role($2, c.relowner, 'USAGE') AS is_owner,
+       (SELECT pg_catalog.string_agg(pg_catalog.format('%s (%I)', m.relation::pg_catalog.regclass, pg_catalog.pg_get_userbyid(f.relowner)), ', '
+                                     ORDER BY m.relation)
+        FROM llm._tree($1::pg_catalog.regclass) m JOIN pg_catalog.pg_class f ON f.oid = m.relation AND f.relowner <> c.relowner) AS others,
        EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE (i.inhrelid = c.oid AND NOT c.relispartition)
                OR (i.inhparent = c.oid AND c.relkind = 'r')) AS has_inheritance,
        EXISTS (SELECT FROM llm._tree($1::pg_catalog.regclass) m JOIN pg_catalog.pg_class f ON f.oid = m.relation AND f.relkind = 'f') AS has_foreign_leaf,
@@ -18,4 +22,5 @@ SELECT n.nspname::text AS schema_name,
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS column_names
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = $2
 WHERE c.oid = $1

@@ -2,7 +2,7 @@
 
 use crate::api::arguments::required;
 use crate::directory::attach;
-use crate::rights;
+use crate::rights::{self, caller};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -15,13 +15,13 @@ fn llm_attach_directory(
 ) -> std::result::Result<JsonB, ErrorReport> {
     rights::writes(c"llm.attach_directory()");
     let (kind, relation) = (required("kind", kind)?, required("relation", relation)?);
-    Ok(JsonB(attach::attach(attach::kind(&kind)?, relation, columns.map(|columns| columns.0))?))
+    Ok(JsonB(attach::attach(caller()?, attach::kind(&kind)?, relation, columns.map(|columns| columns.0))?))
 }
 
 #[pg_extern(sql = false)]
 fn llm_detach_directory(kind: Option<String>) -> std::result::Result<(), ErrorReport> {
     rights::writes(c"llm.detach_directory()");
-    Ok(attach::detach(attach::kind(&required("kind", kind)?)?)?)
+    Ok(attach::detach(caller()?, attach::kind(&required("kind", kind)?)?)?)
 }
 
 #[pg_extern(sql = false)]

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::retention;
-use crate::rights::{self, Snapshot};
+use crate::rights::{self, Snapshot, caller};
 use crate::source::log;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,13 +13,13 @@ type Report<T> = std::result::Result<T, ErrorReport>;
 #[pg_extern(sql = false)]
 fn llm_seal(relation: Option<pg_sys::Oid>, before: Option<TimestampWithTimeZone>) -> Report<TimestampWithTimeZone> {
     rights::writes(c"llm.seal()");
-    Ok(retention::seal(relation.ok_or_else(|| Error::null("relation"))?, before.ok_or_else(|| Error::null("before"))?)?)
+    Ok(retention::seal(caller()?, relation.ok_or_else(|| Error::null("relation"))?, before.ok_or_else(|| Error::null("before"))?)?)
 }
 
 #[pg_extern(sql = false)]
 fn llm_set_retention(relation: Option<pg_sys::Oid>, keep: Option<Interval>) -> Report<()> {
     rights::writes(c"llm.set_retention()");
-    Ok(retention::set(relation.ok_or_else(|| Error::null("relation"))?, keep)?)
+    Ok(retention::set(caller()?, relation.ok_or_else(|| Error::null("relation"))?, keep)?)
 }
 
 #[pg_extern(sql = false)]

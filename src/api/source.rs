@@ -2,7 +2,7 @@
 
 use crate::capture;
 use crate::error::{Error, Result};
-use crate::rights;
+use crate::rights::{self, caller};
 use crate::source::attach::{self, Options};
 use crate::source::{leaf, log, trigger};
 use llm_analytics_core::delta::Kind;
@@ -35,19 +35,19 @@ fn llm_attach_log(
         capture: choice("capture", capture, ["statement", "row"])?,
         backfill: backfill.ok_or_else(|| Error::null("backfill"))?,
     };
-    Ok(JsonB(attach::attach(relation, columns.map(|columns| columns.0), &options)?))
+    Ok(JsonB(attach::attach(caller()?, relation, columns.map(|columns| columns.0), &options)?))
 }
 
 #[pg_extern(sql = false)]
 fn llm_detach_log(relation: Option<pg_sys::Oid>) -> std::result::Result<(), ErrorReport> {
     rights::writes(c"llm.detach_log()");
-    Ok(attach::detach(relation.ok_or_else(|| Error::null("relation"))?)?)
+    Ok(attach::detach(caller()?, relation.ok_or_else(|| Error::null("relation"))?)?)
 }
 
 #[pg_extern(sql = false)]
 fn llm_create_request_log(name: Option<String>) -> std::result::Result<pg_sys::Oid, ErrorReport> {
     rights::writes(c"llm.create_request_log()");
-    Ok(attach::create_request_log(&name.ok_or_else(|| Error::null("name"))?)?)
+    Ok(attach::create_request_log(caller()?, &name.ok_or_else(|| Error::null("name"))?)?)
 }
 
 #[pg_extern(sql = false)]
@@ -98,4 +98,14 @@ fn llm_fire_trigger(relation: pg_sys::Oid, name: &CStr, fires: i8) -> std::resul
 #[pg_extern(sql = false)]
 fn llm_effective_on_delete(of_source: &str) -> &'static str {
     if crate::capture::keeps_deleted(of_source == "keep") { "keep" } else { "subtract" }
+}
+
+#[pg_extern(sql = false)]
+fn llm_run_as(role: pg_sys::Oid, command: &str) -> std::result::Result<(), ErrorReport> {
+    Ok(rights::run_as(role, command)?)
+}
+
+#[pg_extern(sql = false)]
+fn llm_run_as_owner(relation: pg_sys::Oid, command: &str) -> std::result::Result<(), ErrorReport> {
+    Ok(rights::run_as_owner(relation, command)?)
 }

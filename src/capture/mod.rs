@@ -94,10 +94,11 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
         if operation != pg_sys::TRIGGER_EVENT_TRUNCATE && !by_row && !has_rows(data) {
             return Ok(());
         }
-        // Anybody may make a row trigger with this function on a table of their own, so there it must lie in the tree.
-        let plan = plan(relation, source, version, role == Role::Root && !by_row)?;
+        // Anybody may make a row trigger with our function on a table of their own.
+        let plan = plan(relation, source, version)?;
         if !plan.in_tree {
-            return Ok(());
+            // Statement triggers are ours. One that says root, of a table that is not the root, would lose rows.
+            return if role == Role::Root && !by_row { Err(not_the_log(relation)) } else { Ok(()) };
         }
         let (deleted, sign) = if keeps_deleted(plan.keeps_deleted) { (Kind::Kept, 1) } else { (Kind::Detail, -1) };
         if operation == pg_sys::TRIGGER_EVENT_TRUNCATE {
@@ -138,6 +139,18 @@ unsafe fn capture(data: &pg_sys::TriggerData) -> Result<()> {
         }
         pending::insert_into(plan.pending, &changes.finish())
     }
+}
+
+/// Two tables have the triggers of one log, as when a table was restored beside it, and this one is not the one that is recorded.
+unsafe fn not_the_log(relation: pg_sys::Relation) -> Error {
+    // SAFETY: the relation is open.
+    let name = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) }.to_string_lossy();
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("table \"{name}\" has the capture triggers of another request log"),
+    )
+    .detail("Its rows would count as rows of that log.")
+    .hint("SELECT llm.attach_log(..) of this table gives it triggers of its own.")
 }
 
 /// What a trigger is for, its third argument.

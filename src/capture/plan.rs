@@ -15,7 +15,8 @@ use std::rc::Rc;
 pub(super) struct Plan {
     pub(super) reading: Reading,
     pub(super) keeps_deleted: bool,
-    /// False for a table that left the tree and still has its triggers: it counts for nothing.
+    /// False for a table that is not in the recorded tree of the source: one that left it and still has its triggers, or one whose
+    /// owner made the row trigger. It counts for nothing, and nothing is evaluated for it.
     pub(super) in_tree: bool,
     /// Attached without its history: of rows created before, only those that come in count, since it is not known of one that changes or
     /// goes whether it did.
@@ -51,7 +52,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     }
 }
 
-pub(super) unsafe fn plan(relation: pg_sys::Relation, source: i32, version: i32, in_tree: bool) -> Result<Rc<Plan>> {
+pub(super) unsafe fn plan(relation: pg_sys::Relation, source: i32, version: i32) -> Result<Rc<Plan>> {
     // SAFETY: `relation` is open for the length of the call.
     let key = unsafe { ((*relation).rd_id, source, version) };
     if !REGISTERED.replace(true) {
@@ -65,12 +66,12 @@ pub(super) unsafe fn plan(relation: pg_sys::Relation, source: i32, version: i32,
         return Ok(plan);
     }
     // SAFETY: as above.
-    let plan = Rc::new(unsafe { make_plan(relation, source, in_tree)? });
+    let plan = Rc::new(unsafe { make_plan(relation, source)? });
     PLANS.with(|plans| plans.borrow_mut().insert(key, plan.clone()));
     Ok(plan)
 }
 
-unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> Result<Plan> {
+unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
     // SAFETY: `relation` is open.
     let (oid, owner) = unsafe { ((*relation).rd_id, (*(*relation).rd_rel).relowner) };
     let found = {
@@ -91,7 +92,8 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
         .detail("The table has capture triggers, but llm.source does not have their source.")
         .hint("SELECT llm.attach_log(..) of the table, as after a restore of the host's tables alone; or restore llm.source."));
     };
-    let mapping = Mapping::from_json(&columns.0)?;
+    let in_tree = member == Some(true);
+    let mapping = if in_tree { Mapping::from_json(&columns.0)? } else { Mapping(Vec::new()) };
     let pending = own_table(c"_pending")?;
     // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.
     unsafe {
@@ -109,7 +111,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32, in_tree: bool) -> R
         match reading {
             Ok(reading) => {
                 let counts_from = counts_from.map_or(i64::MIN, pg_sys::TimestampTz::from);
-                Ok(Plan { reading, keeps_deleted, in_tree: in_tree || member == Some(true), counts_from, pending, context })
+                Ok(Plan { reading, keeps_deleted, in_tree, counts_from, pending, context })
             }
             Err(error) => {
                 pg_sys::MemoryContextDelete(context);

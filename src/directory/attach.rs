@@ -3,8 +3,8 @@
 use crate::directory::{Columns, Directories, Directory, Host, preset, remember};
 use crate::error::{Error, Result};
 use crate::query::{self, See};
-use crate::rights::{ActingAs, owner_of};
-use crate::source::attach::{OpenRelation, lock, refuse_virtual};
+use crate::rights::{ActingAs, HostTable, effective_user};
+use crate::source::attach::{lock, refuse_virtual};
 use crate::source::expression;
 use crate::source::mapping::Origin;
 use llm_analytics_core::directory::Kind;
@@ -37,12 +37,14 @@ fn wrong_state(message: String, hint: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint)
 }
 
-pub fn attach(kind: Kind, relation: pg_sys::Oid, columns: Option<Value>) -> Result<Value> {
-    facts(relation)?;
+/// `caller` is whose rights count.
+pub fn attach(caller: pg_sys::Oid, kind: Kind, relation: pg_sys::Oid, columns: Option<Value>) -> Result<Value> {
+    let _rights = ActingAs::extension_owner()?;
+    facts(caller, relation)?;
     refuse_attached(kind)?;
-    lock(relation, "SHARE ROW EXCLUSIVE")?;
+    lock(relation, pg_sys::ShareRowExclusiveLock)?;
     // Again under the lock: what was true before may have changed while we waited.
-    let facts = facts(relation)?;
+    let facts = facts(caller, relation)?;
     refuse_attached(kind)?;
     let (preset, spelled) = spell(kind, &facts, columns)?;
     let columns = resolve(kind, relation, &facts, &spelled)?;
@@ -59,7 +61,8 @@ pub fn attach(kind: Kind, relation: pg_sys::Oid, columns: Option<Value>) -> Resu
     Ok(json!({"kind": kind.name(), "relation": facts.qualified(), "preset": preset, "columns": read}))
 }
 
-pub fn detach(kind: Kind) -> Result<()> {
+pub fn detach(caller: pg_sys::Oid, kind: Kind) -> Result<()> {
+    let _rights = ActingAs::extension_owner()?;
     let attached = query::one::<bool>("SELECT true FROM llm.directory d WHERE d.kind = $1", &[kind.name().into()], See::New)?;
     if attached.is_none() {
         return Err(wrong_state(format!("no directory of kind \"{}\" is attached", kind.name()), "llm.directory lists the attached ones."));
@@ -67,11 +70,11 @@ pub fn detach(kind: Kind) -> Result<()> {
     let directories = Directories::seen(See::New)?;
     let directory = directories.of(kind);
     if let Some(host) = &directory.host {
-        let row = own_facts(host.relation)?;
+        let row = own_facts(caller, host.relation)?;
         if !row.is_owner {
             return Err(not_owner(&row.facts));
         }
-        lock(host.relation, "ACCESS EXCLUSIVE")?;
+        lock(host.relation, pg_sys::AccessExclusiveLock)?;
         remember::everything(directory)?;
         Spi::run_with_args("SELECT llm._remove_directory_triggers($1, $2)", &[host.relation.into(), kind.name().into()])?;
     }
@@ -97,9 +100,7 @@ struct Row {
     forces_row_security: bool,
 }
 
-fn own_facts(relation: pg_sys::Oid) -> Result<Row> {
-    // SAFETY: reads a backend variable.
-    let caller = unsafe { pg_sys::GetOuterUserId() };
+fn own_facts(caller: pg_sys::Oid, relation: pg_sys::Oid) -> Result<Row> {
     Spi::connect_mut(|client| {
         let row = client.update(include_str!("../../sql/query/directory_facts.sql"), None, &[relation.into(), caller.into()])?.first();
         if row.is_empty() {
@@ -141,8 +142,8 @@ fn not_owner(facts: &Facts) -> Error {
 }
 
 /// The table's names and columns, or why it cannot be attached or the caller may not.
-fn facts(relation: pg_sys::Oid) -> Result<Facts> {
-    let row = own_facts(relation)?;
+fn facts(caller: pg_sys::Oid, relation: pg_sys::Oid) -> Result<Facts> {
+    let row = own_facts(caller, relation)?;
     if let Some((why, hint)) = row.wrong {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{} {why}", row.facts.qualified())).hint(hint));
     }
@@ -200,9 +201,8 @@ fn spell(kind: Kind, facts: &Facts, columns: Option<Value>) -> Result<(Option<&'
 
 /// Names to columns, everything else to checked expressions.
 fn resolve(kind: Kind, relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> Result<Columns> {
-    let open = OpenRelation::open(relation);
-    // Planning an expression folds constants, which runs the host's functions.
-    let _rights = ActingAs::user(owner_of(relation)?, true);
+    let table = HostTable::enter(relation)?;
+    let open = table.open();
     let columns = open.columns();
     let mut fields = Vec::with_capacity(spelled.len());
     for field in kind.fields() {
@@ -213,7 +213,7 @@ fn resolve(kind: Kind, relation: pg_sys::Oid, facts: &Facts, spelled: &preset::S
             refuse_virtual(&columns, field.name, &BTreeMap::from([(sql.clone(), attnum)]))?;
             Origin::Column { column: sql.clone(), attnum, type_name }
         } else {
-            let checked = expression::check(open.0, field.name, sql, &BTreeMap::new())?;
+            let checked = expression::check(open.relation, field.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, field.name, &checked.columns)?;
             checked.into()
         };
@@ -227,7 +227,7 @@ pub fn check(kind: Kind, relation: pg_sys::Oid) -> Result<()> {
     let columns = query::one::<JsonB>("SELECT d.columns FROM llm.directory d WHERE d.kind = $1", &[kind.name().into()], See::New)?;
     let Some(columns) = columns else { return Ok(()) };
     let before = Columns::from_json(kind, &columns.0)?;
-    if own_facts(relation)?.forces_row_security {
+    if own_facts(effective_user(), relation)?.forces_row_security {
         return Err(broken(kind, "its rows", &Error::internal("row-level security would be forced on the owner")));
     }
     let columns = followed(kind, relation, &before)?;
@@ -240,8 +240,8 @@ pub fn check(kind: Kind, relation: pg_sys::Oid) -> Result<()> {
 
 /// The mapping by the names the columns have now.
 fn followed(kind: Kind, relation: pg_sys::Oid, before: &Columns) -> Result<Columns> {
-    let open = OpenRelation::open(relation);
-    let _rights = ActingAs::user(owner_of(relation)?, true);
+    let table = HostTable::enter(relation)?;
+    let open = table.open();
     let current = open.columns();
     let has = |name: &str| current.iter().any(|known| known.name == name);
     let mut fields = Vec::with_capacity(before.0.len());
@@ -253,7 +253,7 @@ fn followed(kind: Kind, relation: pg_sys::Oid, before: &Columns) -> Result<Colum
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }
-            Origin::Expression { expression, columns, .. } => expression::check(open.0, name, expression, columns).map(Origin::from),
+            Origin::Expression { expression, columns, .. } => expression::check(open.relation, name, expression, columns).map(Origin::from),
         };
         fields.push((*name, followed.map_err(|error| broken(kind, name, &error))?));
     }

@@ -11,15 +11,12 @@ pub mod remember;
 
 use crate::error::{Error, Result};
 use crate::query::{self, See};
-use crate::rights::ActingAs;
-use crate::source::column;
+use crate::rights::HostTable;
 use crate::source::mapping::Origin;
 use llm_analytics_core::directory::Kind;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 use serde_json::Value;
-use std::ffi::CStr;
 
 /// How the fields of a kind are read from the host's table, in the order of [`Kind::fields`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,11 +59,11 @@ struct Host {
     columns: Columns,
 }
 
-/// The host's table, locked against changes until the end of the transaction.
+/// The host's table, locked against changes until the end of the transaction; its owner's rights hold while this lives.
 struct Locked {
     from: String,
-    owner: pg_sys::Oid,
     types: Vec<(String, pg_sys::Oid)>,
+    _table: HostTable,
 }
 
 impl Directory {
@@ -102,7 +99,6 @@ impl Directory {
             },
             None => None,
         };
-        let _rights = locked.as_ref().map(|locked| ActingAs::user(locked.owner, true));
         let from = locked.as_ref().map_or_else(|| format!("FROM ONLY {}", self.kind.shipped()), |locked| locked.from.clone());
         let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
         for (at, (field, values)) in wanted.iter().enumerate() {
@@ -154,7 +150,6 @@ impl Directory {
     /// Evaluates every field of every row once, so that what the owner may not do, or what fails, shows at attach.
     fn probe(&self) -> Result<()> {
         let Some(locked) = self.host.as_ref().map(|host| lock(host.relation)).transpose()?.flatten() else { return Ok(()) };
-        let _rights = ActingAs::user(locked.owner, true);
         let fields: Vec<&str> = self.kind.fields().iter().map(|field| field.name).collect();
         let sql = format!("SELECT pg_catalog.max(pg_catalog.octet_length(pg_catalog.concat({}))) {}", self.select(&fields), locked.from);
         self.without_content(|| query::each(&sql, &[], See::New, |_| Ok(())))
@@ -186,25 +181,13 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if is_dash(at) { b == b'-' } else { matches!(b, b'0'..=b'9' | b'a'..=b'f') })
 }
 
-/// Locks a host's table and looks at what it is; None where it is gone. Names come from the catalog, under the lock, and are quoted.
+/// Locks a host's table, looks at what it is, and becomes its owner; None where it is gone. Names come from the catalog, under the lock,
+/// and are quoted.
 fn lock(relation: pg_sys::Oid) -> Result<Option<Locked>> {
-    // SAFETY: the relation is open while its facts are read; the lock stays to the end of the transaction.
-    unsafe {
-        let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
-        if open.is_null() {
-            return Ok(None);
-        }
-        let form = &*(*open).rd_rel;
-        let schema = CStr::from_ptr(pg_sys::get_namespace_name(form.relnamespace)).to_string_lossy().into_owned();
-        let name = CStr::from_ptr(form.relname.data.as_ptr()).to_string_lossy().into_owned();
-        let (owner, kind) = (form.relowner, form.relkind as u8);
-        let types = column::columns(open).into_iter().map(|column| (column.name, column.type_oid)).collect();
-        pg_sys::relation_close(open, pg_sys::NoLock as i32);
-        if kind != pg_sys::RELKIND_RELATION {
-            return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{schema}.{name}\" is not a table any more")));
-        }
-        Ok(Some(Locked { from: format!("FROM ONLY {}.{}", quote_identifier(schema), quote_identifier(name)), owner, types }))
-    }
+    let Some(table) = HostTable::find(relation)? else { return Ok(None) };
+    let from = table.from_clause()?;
+    let types = table.open().columns().into_iter().map(|column| (column.name, column.type_oid)).collect();
+    Ok(Some(Locked { from, types, _table: table }))
 }
 
 /// All five, as the caller's snapshot has them.

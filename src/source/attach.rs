@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::query::{self, See};
-use crate::rights::{ActingAs, Snapshot, owner_of};
-use crate::source::column::{self, Column};
+use crate::rights::{self, ActingAs, HostTable, Snapshot};
+use crate::source::column::Column;
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
 use crate::source::{expression, log, preset};
@@ -33,11 +33,13 @@ impl Facts {
     }
 }
 
-pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) -> Result<Value> {
-    facts(relation, true)?;
-    lock(relation, "SHARE ROW EXCLUSIVE")?;
+/// `caller` is whose rights count.
+pub fn attach(caller: pg_sys::Oid, relation: pg_sys::Oid, columns: Option<Value>, options: &Options) -> Result<Value> {
+    let _rights = ActingAs::extension_owner()?;
+    facts(caller, relation, true)?;
+    lock(relation, pg_sys::ShareRowExclusiveLock)?;
     // Again under the lock: what was true before may have changed while we waited.
-    let facts = facts(relation, true)?;
+    let facts = facts(caller, relation, true)?;
     let (preset, spelled) = spell(&facts, columns)?;
     let mapping = resolve(relation, &facts, &spelled)?;
     let (is_empty, newest) = {
@@ -85,8 +87,8 @@ pub fn attach(relation: pg_sys::Oid, columns: Option<Value>, options: &Options) 
 }
 
 /// The source of an attached log and the log's name; the caller owns it.
-pub fn attached(relation: pg_sys::Oid) -> Result<(i32, String)> {
-    let facts = facts(relation, false)?;
+pub fn attached(caller: pg_sys::Oid, relation: pg_sys::Oid) -> Result<(i32, String)> {
+    let facts = facts(caller, relation, false)?;
     let source = query::one::<i32>("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", &[relation.into()], See::New)?;
     let Some(source) = source else {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} is not attached", facts.qualified()))
@@ -95,20 +97,19 @@ pub fn attached(relation: pg_sys::Oid) -> Result<(i32, String)> {
     Ok((source, facts.qualified()))
 }
 
-pub fn detach(relation: pg_sys::Oid) -> Result<()> {
-    attached(relation)?;
-    lock(relation, "ACCESS EXCLUSIVE")?;
+pub fn detach(caller: pg_sys::Oid, relation: pg_sys::Oid) -> Result<()> {
+    let _rights = ActingAs::extension_owner()?;
+    attached(caller, relation)?;
+    lock(relation, pg_sys::AccessExclusiveLock)?;
     // Again under the lock: somebody else may have detached it while we waited.
-    let (source, _) = attached(relation)?;
+    let (source, _) = attached(caller, relation)?;
     Spi::run_with_args(include_str!("../../sql/query/detach.sql"), &[source.into()])?;
     Spi::run_with_args("UPDATE llm.source SET state = 'detached', complete_from = '-infinity' WHERE id = $1", &[source.into()])?;
     Ok(())
 }
 
 /// The relation's names and columns, or why it cannot be attached (`attaching`) or the caller may not.
-fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
-    // SAFETY: reads a backend variable.
-    let caller = unsafe { pg_sys::GetOuterUserId() };
+fn facts(caller: pg_sys::Oid, relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
     Spi::connect_mut(|client| {
         let row = client.update(include_str!("../../sql/query/attach_facts.sql"), None, &[relation.into(), caller.into()])?.first();
         if row.is_empty() {
@@ -166,6 +167,16 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{name} forces row-level security on its owner"))
                 .hint("ALTER TABLE .. NO FORCE ROW LEVEL SECURITY: the log is read with its owner's rights, and a policy would hide rows from the numbers."));
         }
+        if let Some(others) = row.get_by_name::<String, _>("others")?
+            && !is("is_superuser")?
+        {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("partitions of {name} belong to other roles than {name} itself"),
+            )
+            .detail(format!("They are {others}."))
+            .hint("ALTER TABLE .. OWNER TO, or let a superuser attach it: then each partition is read with the rights of its own owner."));
+        }
         if is("is_attached")? {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("{name} is already attached"))
                 .hint("Call llm.detach_log() first to attach it with another mapping; the numbers stay."));
@@ -174,17 +185,29 @@ fn facts(relation: pg_sys::Oid, attaching: bool) -> Result<Facts> {
     })
 }
 
-/// Locks the table, waiting at most 2 seconds: attach must not queue the gateway behind a long writer.
-pub fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
-    let name = query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New)?.unwrap_or_default();
+/// Locks a table, and of a partition tree every table, waiting at most 2 seconds for each: attach must not queue the gateway behind a
+/// long writer. By oid, because between the look-up of a name and the lock another table can get that name.
+pub fn lock(relation: pg_sys::Oid, mode: u32) -> Result<()> {
+    let name = name_of(relation)?;
     let attempt = std::panic::AssertUnwindSafe(|| {
-        // SAFETY: the level is closed below; an error's abort closes it too.
-        let level = unsafe { pg_sys::NewGUCNestLevel() };
-        // `name` is regclass text: quoted and qualified by PostgreSQL.
-        Spi::run("SET LOCAL lock_timeout = '2s'")?;
-        Spi::run(&format!("LOCK TABLE {name} IN {mode} MODE"))?;
-        // SAFETY: as above.
-        unsafe { pg_sys::AtEOXact_GUC(false, level) };
+        let _setting = rights::LocalSettings::new(&[(c"lock_timeout", c"2s")]);
+        let mut locked: Vec<pg_sys::Oid> = vec![relation];
+        // SAFETY: locks by oid, held to the end of the transaction.
+        unsafe { pg_sys::LockRelationOid(relation, mode as i32) };
+        // Whoever adds a partition locks the table above it, so what is locked gets no others.
+        let mut next = 0;
+        while next < locked.len() {
+            let sql = "SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1 ORDER BY i.inhrelid";
+            query::each(sql, &[locked[next].into()], See::New, |row| {
+                locked.extend(row.get::<pg_sys::Oid>(1));
+                Ok(())
+            })?;
+            next += 1;
+            for below in &locked[next..] {
+                // SAFETY: as above; to lock again what is locked costs nothing.
+                unsafe { pg_sys::LockRelationOid(*below, mode as i32) };
+            }
+        }
         Ok(())
     });
     PgTryBuilder::new(attempt)
@@ -193,6 +216,11 @@ pub fn lock(relation: pg_sys::Oid, mode: &'static str) -> Result<()> {
                 .hint("A long transaction writes to the table; nothing was changed. Try again when it has ended."))
         })
         .execute()
+}
+
+/// As messages name a relation.
+fn name_of(relation: pg_sys::Oid) -> Result<String> {
+    Ok(query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New)?.unwrap_or_default())
 }
 
 /// The SQL of each field: from the caller, else from the preset that knows the table.
@@ -235,9 +263,8 @@ fn spell(facts: &Facts, columns: Option<Value>) -> Result<(Option<&'static str>,
 
 /// Names to columns, everything else to checked expressions; types are checked, and the owner's right to evaluate it all.
 fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> Result<Mapping> {
-    let open = OpenRelation::open(relation);
-    // Planning an expression folds constants, which runs the host's functions.
-    let _rights = ActingAs::user(owner_of(relation)?, true);
+    let host = HostTable::enter(relation)?;
+    let open = host.open();
     let columns = open.columns();
     let mut fields = Vec::with_capacity(spelled.len());
     for known in field::FIELDS {
@@ -247,14 +274,14 @@ fn resolve(relation: pg_sys::Oid, facts: &Facts, spelled: &preset::Spelled) -> R
             let (attnum, type_name) = found.map_or((0, String::new()), |column| (column.number, column.type_name()));
             Origin::Column { column: sql.clone(), attnum, type_name }
         } else {
-            let checked = expression::check(open.0, known.name, sql, &BTreeMap::new())?;
+            let checked = expression::check(open.relation, known.name, sql, &BTreeMap::new())?;
             refuse_virtual(&columns, known.name, &checked.columns)?;
             checked.into()
         };
         fields.push((known, origin));
     }
     let mapping = Mapping(fields);
-    Reading::bind(open.0, &mapping)?;
+    Reading::bind(open.relation, &mapping)?;
     Ok(mapping)
 }
 
@@ -275,14 +302,16 @@ pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
     let columns = query::one::<JsonB>("SELECT columns FROM llm.source WHERE id = $1", &[source.into()], See::New)?;
     let columns = columns.ok_or_else(|| Error::internal("no source"))?.0;
     let before = Mapping::from_json(&columns)?;
-    let mapping = followed(relation, &before)?;
+    // Before anything can fail: a failure leaves no state in which a query may run.
+    let name = name_of(relation)?;
+    let mapping = followed(&name, relation, &before)?;
     let forced = query::one::<bool>(
         "SELECT bool_or(c.relforcerowsecurity) FROM llm._tree($1::regclass) m JOIN pg_class c ON c.oid = m.relation",
         &[relation.into()],
         See::New,
     )?;
     if forced == Some(true) {
-        return Err(broken(relation, "its rows", &Error::internal("row-level security would be forced on the owner")));
+        return Err(broken(&name, "its rows", &Error::internal("row-level security would be forced on the owner")));
     }
     if mapping != before {
         Spi::run_with_args("UPDATE llm.source SET columns = $2 WHERE id = $1", &[source.into(), JsonB(mapping.to_json()?).into()])?;
@@ -296,9 +325,9 @@ pub fn check_mapping(source: i32, relation: pg_sys::Oid) -> Result<()> {
 }
 
 /// The mapping by the names the columns have now.
-fn followed(relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
-    let open = OpenRelation::open(relation);
-    let _rights = ActingAs::user(owner_of(relation)?, true);
+fn followed(name: &str, relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
+    let host = HostTable::enter(relation)?;
+    let open = host.open();
     let current = open.columns();
     let has = |name: &str| current.iter().any(|known| known.name == name);
     let mut fields = Vec::with_capacity(before.0.len());
@@ -310,19 +339,17 @@ fn followed(relation: pg_sys::Oid, before: &Mapping) -> Result<Mapping> {
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }
-            Origin::Expression { expression, columns, .. } => expression::check(open.0, known.name, expression, columns).map(Origin::from),
+            Origin::Expression { expression, columns, .. } => expression::check(open.relation, known.name, expression, columns).map(Origin::from),
         };
-        fields.push((*known, followed.map_err(|error| broken(relation, known.name, &error))?));
+        fields.push((*known, followed.map_err(|error| broken(name, known.name, &error))?));
     }
     let mapping = Mapping(fields);
-    Reading::bind(open.0, &mapping).map_err(|error| broken(relation, "its columns", &error))?;
+    Reading::bind(open.relation, &mapping).map_err(|error| broken(name, "its columns", &error))?;
     Ok(mapping)
 }
 
 /// The ALTER is refused, so that it never surfaces first as a failed INSERT of the gateway.
-fn broken(relation: pg_sys::Oid, what: &str, cause: &Error) -> Error {
-    let name =
-        query::one::<String>("SELECT $1::pg_catalog.regclass::text", &[relation.into()], See::New).ok().flatten().unwrap_or_default();
+fn broken(name: &str, what: &str, cause: &Error) -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("the change would leave the attached request log {name} without {what}"),
@@ -331,39 +358,14 @@ fn broken(relation: pg_sys::Oid, what: &str, cause: &Error) -> Error {
     .hint(format!("SELECT llm.detach_log('{name}'), change the table, then SELECT llm.attach_log('{name}', ..): the numbers stay."))
 }
 
-/// A relation that is locked by us, open for as long as this lives.
-pub struct OpenRelation(pub pg_sys::Relation);
-
-impl OpenRelation {
-    pub fn open(oid: pg_sys::Oid) -> OpenRelation {
-        // SAFETY: fails for what does not exist.
-        OpenRelation(unsafe { pg_sys::table_open(oid, pg_sys::AccessShareLock as i32) })
-    }
-
-    pub fn columns(&self) -> Vec<Column> {
-        // SAFETY: open for as long as this lives.
-        unsafe { column::columns(self.0) }
-    }
-}
-
-impl Drop for OpenRelation {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: opened in `open`; the lock stays to the end of the transaction.
-            unsafe { pg_sys::table_close(self.0, pg_sys::NoLock as i32) };
-        }
-    }
-}
-
-/// Makes an ordinary partitioned table with the canonical columns, owned by the caller, and attaches it.
-pub fn create_request_log(name: &str) -> Result<pg_sys::Oid> {
-    // SAFETY: reads a backend variable.
-    let caller = unsafe { pg_sys::GetOuterUserId() };
+/// Makes an ordinary partitioned table with the canonical columns, owned by the caller and made with the caller's rights, and attaches it.
+pub fn create_request_log(caller: pg_sys::Oid, name: &str) -> Result<pg_sys::Oid> {
+    let _rights = ActingAs::extension_owner()?;
     let oid = Spi::connect_mut(|client| {
         client.update("SELECT llm._create_request_log($1, $2)", None, &[name.into(), caller.into()])?.first().get::<pg_sys::Oid>(1)
     })?
     .ok_or_else(|| Error::internal("no table"))?;
-    attach(oid, None, &Options { on_delete: "keep".into(), capture: "statement".into(), backfill: true })?;
+    attach(caller, oid, None, &Options { on_delete: "keep".into(), capture: "statement".into(), backfill: true })?;
     let managed = "UPDATE llm.source s SET is_managed = true FROM llm._trigger t WHERE t.relation = $1 AND s.id = t.source";
     Spi::run_with_args(managed, &[oid.into()])?;
     Ok(oid)

@@ -4,15 +4,14 @@ use crate::capture;
 use crate::error::{Error, Result, raise_or};
 use crate::pending::{self, RowMemory};
 use crate::query::{self, See};
-use crate::rights::{ActingAs, owner_of};
+use crate::rights::{ActingAs, HostTable, class_row};
 use crate::source::column::columns;
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
-use llm_analytics_core::delta::{Deltas, Kind};
+use llm_analytics_core::delta::{Deltas, Kind, Row};
 use llm_analytics_core::dimension::UNKNOWN_ORGANIZATION;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 /// Rows fetched at a time.
 const FETCH: std::ffi::c_long = 1_000;
@@ -94,9 +93,30 @@ pub fn is_ordered(source: i32) -> Result<bool> {
     Ok(query::one::<bool>(sql, &[relation.into(), column.clone().into()], See::Active)?.unwrap_or(false))
 }
 
+/// The tables to read for all rows of a table or tree, each as its own owner: the tree at once where all of it belongs to one role, else
+/// leaf by leaf. All of them are locked afterwards.
+fn parts(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let mut leaves = Vec::new();
+    let mut owners: Vec<pg_sys::Oid> = Vec::new();
+    {
+        let _rights = ActingAs::extension_owner()?;
+        query::each("SELECT t.relation, t.is_leaf FROM llm._tree($1) t", &[relation.into()], See::Active, |row| {
+            let Some((table, is_leaf)) = row.get::<pg_sys::Oid>(1).zip(row.get::<bool>(2)) else { return Ok(()) };
+            owners.extend(class_row(table).map(|class| class.owner));
+            if is_leaf {
+                leaves.push(table);
+            }
+            Ok(())
+        })?;
+    }
+    owners.dedup();
+    Ok(if owners.len() > 1 { leaves } else { vec![relation] })
+}
+
 /// Whether a table has no row at all, looked at with its owner's rights.
 pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
-    Ok(probe::<bool>(relation, mapping, |_, from| format!("SELECT NOT EXISTS (SELECT {from})"), &[])?.unwrap_or(true))
+    let found = probe::<bool>(relation, mapping, |_, from| format!("SELECT EXISTS (SELECT {from})"), &[])?;
+    Ok(!found.contains(&true))
 }
 
 /// The name of a source's log, if that has rows of an organization.
@@ -110,65 +130,88 @@ pub fn has_organization(source: i32, organization: &str) -> Result<Option<String
         |_, from| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)"),
         &[organization.into(), UNKNOWN_ORGANIZATION.into()],
     )?;
-    if found == Some(true) { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
+    if found.contains(&true) { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
 }
 
 /// Whether a source's log has rows in a range.
 pub fn has_rows(source: i32, from: TimestampWithTimeZone, to: TimestampWithTimeZone) -> Result<bool> {
     let (mapping, relation) = find(source, None)?;
     let sql = |at: &str, from: &str| format!("SELECT EXISTS (SELECT {from} WHERE {at} >= $1 AND {at} < $2)");
-    Ok(probe::<bool>(relation, &mapping, sql, &[from.into(), to.into()])?.unwrap_or(false))
+    Ok(probe::<bool>(relation, &mapping, sql, &[from.into(), to.into()])?.contains(&true))
 }
 
 /// The newest created_at, NULL where there is none.
 pub fn newest(relation: pg_sys::Oid, mapping: &Mapping) -> Result<Option<TimestampWithTimeZone>> {
-    probe(relation, mapping, |at, from| format!("SELECT max({at})::timestamptz {from} WHERE {at} < 'infinity'"), &[])
+    let sql = |at: &str, from: &str| format!("SELECT max({at})::timestamptz {from} WHERE {at} < 'infinity'");
+    Ok(latest(probe(relation, mapping, sql, &[])?))
 }
 
-/// The created_at of the `rows`-th newest row below a bound; None where fewer are left.
+/// The created_at of the `rows`-th newest row below a bound; None where fewer are left. Of a tree that is read leaf by leaf it is the
+/// latest of those of the leaves, so that no leaf has more rows above it.
 pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Result<Option<TimestampWithTimeZone>> {
     let (mapping, relation) = find(source, None)?;
-    probe(
+    let found = probe(
         relation,
         &mapping,
         |at, from| format!("SELECT {at}::timestamptz {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
         &[below.into(), rows.into()],
-    )
+    )?;
+    Ok(latest(found))
 }
 
-/// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
-/// UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the active snapshot.
+fn latest(instants: Vec<TimestampWithTimeZone>) -> Option<TimestampWithTimeZone> {
+    instants.into_iter().max_by_key(|at| pg_sys::TimestampTz::from(*at))
+}
+
+/// One value from each part of the log, read with its owner's rights; NULLs are left out. `sql` gets created_at and the FROM clause;
+/// instants are passed and returned as UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the
+/// active snapshot.
 fn probe<T: FromDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
-    sql: impl FnOnce(&str, &str) -> String,
+    sql: impl Fn(&str, &str) -> String,
     arguments: &[pgrx::datum::DatumWithOid<'_>],
-) -> Result<Option<T>> {
-    let _rights = ActingAs::user(owner_of(relation)?, true);
-    // SAFETY: the relation is open while its names are read.
-    let (from, at) = unsafe {
-        let open = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
-        let from = from_clause(open)?;
-        let utc = if created_at_type(open, mapping)? == pg_sys::TIMESTAMPTZOID { "" } else { "::timestamp" };
-        pg_sys::table_close(open, pg_sys::NoLock as i32);
-        (from, format!("{}{utc}", mapping.created_at()?.sql()))
-    };
-    query::one(&sql(&at, &from), arguments, See::Active)
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    for part in parts(relation)? {
+        let host = HostTable::enter(part)?;
+        let from = host.from_clause()?;
+        // SAFETY: the table is open while its columns are looked at.
+        let declared = unsafe { created_at_type(host.open().relation, mapping)? };
+        let utc = if declared == pg_sys::TIMESTAMPTZOID { "" } else { "::timestamp" };
+        let at = format!("{}{utc}", mapping.created_at()?.sql());
+        found.extend(query::one::<T>(&sql(&at, &from), arguments, See::Active)?);
+    }
+    Ok(found)
 }
 
 /// Reads and adds up rows of a log, or of one table of its tree, as seen by the active snapshot.
 pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: Kind, sign: i64) -> Result<Deltas> {
-    let (mapping, oid) = find(source, relation)?;
-    let _rights = ActingAs::user(owner_of(oid)?, true);
-    // SAFETY: the relation is open while its rows are read; values are used before the memory of their row is reset; the snapshot is the
+    let (mapping, relation) = find(source, relation)?;
+    let mut deltas = Deltas::default();
+    for part in parts(relation)? {
+        read_part(part, &mapping, filter, |read| capture::add(&mut deltas, source, read, kind, sign))?;
+    }
+    Ok(deltas)
+}
+
+/// Calls `add` with the rows of one table or of a tree that belongs to one role.
+fn read_part(
+    part: pg_sys::Oid,
+    mapping: &Mapping,
+    filter: &Filter,
+    mut add: impl FnMut(Option<(i64, Row<'_>, i64)>) -> Result<()>,
+) -> Result<()> {
+    let host = HostTable::enter(part)?;
+    let table = host.open();
+    // SAFETY: the table is open while its rows are read; values are used before the memory of their row is reset; the snapshot is the
     // active one (read-only SPI), which the caller chose.
     unsafe {
-        let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
-        let reading = Reading::bind(relation, &mapping)?;
-        let query = query(relation, &mapping)?;
+        let reading = Reading::bind(table.relation, mapping)?;
+        let query = query(&host, mapping)?;
         pg_sys::SPI_connect();
         let mut types = [pg_sys::TIMESTAMPTZOID; 2];
-        if created_at_type(relation, &mapping)? != pg_sys::TIMESTAMPTZOID {
+        if created_at_type(table.relation, mapping)? != pg_sys::TIMESTAMPTZOID {
             // timestamp and date hold UTC: the same microseconds.
             types = [pg_sys::TIMESTAMPOID; 2];
         }
@@ -183,7 +226,6 @@ pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: K
             true,
             pg_sys::CURSOR_OPT_NO_SCROLL as i32,
         );
-        let mut deltas = Deltas::default();
         loop {
             pg_sys::SPI_cursor_fetch(portal, true, FETCH);
             let table = pg_sys::SPI_tuptable;
@@ -203,7 +245,7 @@ pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: K
                 let row = reading.row(value);
                 let wanted = |organization: &str| filter.organization.as_deref().is_none_or(|wanted| wanted == organization);
                 if row.as_ref().is_some_and(|(_, row, _)| wanted(&row.organization)) {
-                    capture::add(&mut deltas, source, row, kind, sign)?;
+                    add(row)?;
                 }
             }
             drop(rows);
@@ -212,34 +254,17 @@ pub fn read(source: i32, relation: Option<pg_sys::Oid>, filter: &Filter, kind: K
         }
         pg_sys::SPI_cursor_close(portal);
         pg_sys::SPI_finish();
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        Ok(deltas)
+        Ok(())
     }
 }
 
 /// `SELECT fields FROM relation WHERE created_at in range`; expressions are deparsed ones.
-unsafe fn query(relation: pg_sys::Relation, mapping: &Mapping) -> Result<CString> {
-    // SAFETY: `relation` is open.
-    let from = unsafe { from_clause(relation)? };
+fn query(host: &HostTable, mapping: &Mapping) -> Result<CString> {
+    let from = host.from_clause()?;
     let fields: Vec<String> = mapping.0.iter().map(|(_, origin)| origin.sql()).collect();
     let created_at = mapping.created_at()?.sql();
     let sql = format!("SELECT {} {from} WHERE {created_at} >= $1 AND {created_at} < $2", fields.join(", "));
     CString::new(sql).map_err(|_| Error::internal("NUL byte in a query"))
-}
-
-/// `FROM [ONLY] schema.name`, after a look at what the relation is; names come from the catalog and are quoted.
-unsafe fn from_clause(relation: pg_sys::Relation) -> Result<String> {
-    // SAFETY: `relation` is open.
-    let (schema, name, kind) = unsafe {
-        let form = &*(*relation).rd_rel;
-        let schema = CStr::from_ptr(pg_sys::get_namespace_name(form.relnamespace)).to_string_lossy().into_owned();
-        (schema, CStr::from_ptr(form.relname.data.as_ptr()).to_string_lossy().into_owned(), form.relkind as u8)
-    };
-    if kind != pg_sys::RELKIND_RELATION && kind != pg_sys::RELKIND_PARTITIONED_TABLE {
-        return Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{schema}.{name}\" is not a table any more")));
-    }
-    let only = if kind == pg_sys::RELKIND_RELATION { "ONLY " } else { "" };
-    Ok(format!("FROM {only}{}.{}", quote_identifier(schema), quote_identifier(name)))
 }
 
 unsafe fn created_at_type(relation: pg_sys::Relation, mapping: &Mapping) -> Result<pg_sys::Oid> {

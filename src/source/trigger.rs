@@ -1,6 +1,7 @@
 //! When the capture triggers fire.
 
 use crate::error::{Error, Result};
+use crate::rights::HostTable;
 use pgrx::prelude::*;
 use std::ffi::CString;
 
@@ -14,6 +15,8 @@ use pg_sys::EnableDisableTriggerNew2 as enable_disable;
 pub fn fire(relation: pg_sys::Oid, name: &str, fires: i8) -> Result<()> {
     let name = CString::new(name).map_err(|_| Error::internal("NUL byte in a name"))?;
     let mode = pg_sys::ShareRowExclusiveLock as i32;
+    // Clones on partitions are found by the partition key.
+    let _table = HostTable::enter(relation)?;
     // SAFETY: the relation is open and locked as ALTER TABLE does; the name is NUL-terminated.
     unsafe {
         let open = pg_sys::table_open(relation, mode);
