@@ -172,7 +172,7 @@ fn facts(caller: pg_sys::Oid, relation: pg_sys::Oid, attaching: bool) -> Result<
         {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("partitions of {name} belong to other roles than {name} itself"),
+                format!("partitions of {name} belong to other roles"),
             )
             .detail(format!("They are {others}."))
             .hint("ALTER TABLE .. OWNER TO, or let a superuser attach it: then each partition is read with the rights of its own owner."));

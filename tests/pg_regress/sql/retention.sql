@@ -88,6 +88,8 @@ DO $$ BEGIN
 END $$;
 INSERT INTO made (created_at, organization_id, api_key_id, model, cost) VALUES (month(-2), 'org', 'k2', 'm', 2);
 ALTER TABLE made OWNER TO regress_retention;
+-- partitions are made with the rights of the owner
+GRANT USAGE, CREATE ON SCHEMA retention TO regress_retention;
 CALL llm.maintain();
 SELECT count(*) FILTER (WHERE relname = 'made' || to_char(month(-1), '"_"YYYY"_"MM') AND pg_get_userbyid(relowner) = 'regress_retention') AS next,
        count(*) FILTER (WHERE relname = 'made' || to_char(month(-2), '"_"YYYY"_"MM')) AS after_next
