@@ -59,6 +59,24 @@ impl Error {
     }
 }
 
+/// Whether an error says nothing of what was evaluated: the statement was canceled, or a lock, memory or space was not to be had. Such an
+/// error is passed on as it is, so that a retry loop knows it.
+pub fn is_of_the_server(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    [
+        ERRCODE_QUERY_CANCELED,
+        ERRCODE_ADMIN_SHUTDOWN,
+        ERRCODE_CRASH_SHUTDOWN,
+        ERRCODE_T_R_SERIALIZATION_FAILURE,
+        ERRCODE_T_R_DEADLOCK_DETECTED,
+        ERRCODE_LOCK_NOT_AVAILABLE,
+        ERRCODE_OUT_OF_MEMORY,
+        ERRCODE_DISK_FULL,
+        ERRCODE_IO_ERROR,
+    ]
+    .contains(&code)
+}
+
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)

@@ -9,7 +9,7 @@ pub mod lookup;
 pub mod preset;
 pub mod remember;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_of_the_server};
 use crate::query::{self, See};
 use crate::rights::HostTable;
 use crate::source::mapping::Origin;
@@ -120,21 +120,13 @@ impl Directory {
     /// An error of the host's expressions may quote the row it failed on, which may be anybody's: only its SQLSTATE is passed on. What
     /// says nothing about rows is passed on as it is. Either way the statement fails.
     fn without_content(&self, read: impl FnOnce() -> Result<()>) -> Result<()> {
-        use PgSqlErrorCode::*;
-        const AS_IT_IS: [PgSqlErrorCode; 9] = [
-            ERRCODE_QUERY_CANCELED,
-            ERRCODE_ADMIN_SHUTDOWN,
-            ERRCODE_CRASH_SHUTDOWN,
-            ERRCODE_T_R_SERIALIZATION_FAILURE,
-            ERRCODE_T_R_DEADLOCK_DETECTED,
-            ERRCODE_LOCK_NOT_AVAILABLE,
-            ERRCODE_OUT_OF_MEMORY,
-            ERRCODE_INSUFFICIENT_PRIVILEGE,
-            ERRCODE_UNDEFINED_FUNCTION,
-        ];
+        let is_passed_on = |code| {
+            let of_rights = [PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION];
+            is_of_the_server(code) || of_rights.contains(&code)
+        };
         PgTryBuilder::new(std::panic::AssertUnwindSafe(read))
             .catch_others(|cause| match cause {
-                CaughtError::PostgresError(report) if !AS_IT_IS.contains(&report.sql_error_code()) => {
+                CaughtError::PostgresError(report) if !is_passed_on(report.sql_error_code()) => {
                     let name = self.kind.name();
                     Err(Error::new(report.sql_error_code(), format!("directory \"{name}\" cannot be read"))
                         .detail("Its mapping fails on a row of the host's table.")

@@ -9,6 +9,7 @@ use crate::source::reading::Reading;
 use crate::source::{expression, log, preset};
 use llm_analytics_core::field;
 use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::quote_qualified_identifier;
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ pub fn attach(caller: pg_sys::Oid, relation: pg_sys::Oid, columns: Option<Value>
         let _latest = Snapshot::latest();
         (log::is_empty(relation, &mapping)?, if options.backfill { None } else { log::newest(relation, &mapping)? })
     };
+    warn_if_unmanageable(relation, &facts)?;
     let counted = is_empty || !options.backfill;
     let source = Spi::connect_mut(|client| {
         let arguments = [
@@ -84,6 +86,26 @@ pub fn attach(caller: pg_sys::Oid, relation: pg_sys::Oid, columns: Option<Value>
         "capture": options.capture,
         "backfill": if is_empty { "not needed" } else if options.backfill { "pending" } else { "skipped" },
     }))
+}
+
+/// The partitions of a log made by `llm.create_request_log` are made with its owner's rights. Without them rows go to the default partition.
+fn warn_if_unmanageable(relation: pg_sys::Oid, facts: &Facts) -> Result<()> {
+    let sql = "SELECT true FROM llm.source s JOIN pg_catalog.pg_class c ON c.oid = $3
+               WHERE s.relation_schema = $1 AND s.relation_name = $2 AND s.is_managed AND s.state <> 'dropped'
+                 AND NOT pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'CREATE')";
+    let arguments = [facts.schema.clone().into(), facts.name.clone().into(), relation.into()];
+    if query::one::<bool>(sql, &arguments, See::New)? == Some(true) {
+        let name = facts.qualified();
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("the owner of {name} cannot make next month's partition"),
+            "llm_analytics",
+        )
+        .set_detail("Partitions are made ahead of time with the rights of the log's owner. Without them rows go to the default partition.")
+        .set_hint("GRANT CREATE ON SCHEMA .. TO the owner.")
+        .report(PgLogLevel::WARNING);
+    }
+    Ok(())
 }
 
 /// The source of an attached log and the log's name; the caller owns it.

@@ -1,6 +1,6 @@
 //! SQL expressions over a log row: checked as PostgreSQL checks an index expression, kept deparsed, evaluated without SPI.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_of_the_server};
 use crate::source::column::columns;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
@@ -54,10 +54,13 @@ pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTr
             Ok(Checked { sql, columns, types })
         }
     });
-    // What PostgreSQL itself refuses (syntax, unknown column, aggregate ..) gets our hint; the error is always raised again.
+    // What PostgreSQL itself refuses (syntax, unknown column, aggregate ..) gets our hint. The caller must raise the error and run no query
+    // before: there is no subtransaction that would put the state right.
     PgTryBuilder::new(attempt)
         .catch_others(|cause| match cause {
-            CaughtError::PostgresError(report) => Err(refused(field, report.sql_error_code(), report.message())),
+            CaughtError::PostgresError(report) if !is_of_the_server(report.sql_error_code()) => {
+                Err(refused(field, report.sql_error_code(), report.message()))
+            }
             other => other.rethrow(),
         })
         .execute()

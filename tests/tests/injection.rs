@@ -295,7 +295,7 @@ fn names_of_new_logs() {
     run(&mut client, "SELECT llm.create_request_log()");
     run(
         &mut client,
-        "INSERT INTO llm.request_log (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1)",
+        "INSERT INTO public.request_log (created_at, organization_id, api_key_id, model, cost) VALUES (now(), 'org', 'k', 'm', 1)",
     );
     assert_eq!(text(&mut client, "SELECT sum(request_count) FROM llm.activity('org')"), "5");
     assert_eq!(refused(&mut client, "SELECT llm.create_request_log('public.plain')").state, "42P07");
