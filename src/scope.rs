@@ -3,8 +3,9 @@
 use crate::directory::Directories;
 use crate::directory::lookup::is_admin;
 use crate::error::Result;
-use crate::identity::{self, Caller};
+use crate::identity::{self, Asker, Caller};
 use crate::query::{self, See};
+use crate::rights::ActingAs;
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::directory::Kind;
 use pgrx::prelude::*;
@@ -26,10 +27,10 @@ pub struct Scope {
     pub everything: bool,
 }
 
-/// All that a scope depends on: the caller, and the state of the database that a snapshot shows at one point of a transaction.
+/// All that a scope depends on: who asks, and the state of the database that a snapshot shows at one point of a transaction.
 #[derive(PartialEq, Eq)]
 struct Moment {
-    role: pg_sys::Oid,
+    asker: Asker,
     acting: Option<String>,
     statement: pg_sys::TimestampTz,
     transaction: pg_sys::TimestampTz,
@@ -42,12 +43,12 @@ thread_local! {
     static LAST: RefCell<Option<(Moment, Rc<Scope>)>> = const { RefCell::new(None) };
 }
 
-fn moment() -> Moment {
+fn moment(asker: &Asker) -> Moment {
     // SAFETY: within a statement, which has an active snapshot.
     unsafe {
         let snapshot = &*pg_sys::GetActiveSnapshot();
         Moment {
-            role: pg_sys::GetOuterUserId(),
+            asker: *asker,
             acting: identity::acting(),
             statement: pg_sys::GetCurrentStatementStartTimestamp(),
             transaction: pg_sys::GetCurrentTransactionStartTimestamp(),
@@ -57,24 +58,22 @@ fn moment() -> Moment {
     }
 }
 
-/// Runs with the extension owner's rights.
-pub fn scope() -> Result<Rc<Scope>> {
-    let now = moment();
+/// What the asker may see. 28000 where they are nobody in somebody else's session, where no rows would pass for an answer.
+pub fn scope(asker: &Asker) -> Result<Rc<Scope>> {
+    let now = moment(asker);
     let known = LAST.with(|last| last.borrow().as_ref().filter(|(moment, _)| *moment == now).map(|(_, scope)| scope.clone()));
     if let Some(known) = known {
         return Ok(known);
     }
-    let scope = Rc::new(compute()?);
+    let _rights = ActingAs::extension_owner()?;
+    let scope = Rc::new(match asker.identity()? {
+        Caller::Nobody if asker.is_indirect() => return Err(asker.nobody()),
+        Caller::Nobody => Scope::default(),
+        Caller::Everything => everything()?,
+        Caller::User(user) => of_user(&user)?,
+    });
     LAST.with(|last| *last.borrow_mut() = Some((now, scope.clone())));
     Ok(scope)
-}
-
-fn compute() -> Result<Scope> {
-    match identity::caller()? {
-        Caller::Nobody => Ok(Scope::default()),
-        Caller::Everything => everything(),
-        Caller::User(user) => of_user(&user),
-    }
 }
 
 fn everything() -> Result<Scope> {
@@ -163,9 +162,9 @@ impl Scope {
 /// Id, label, owner.
 pub type Label = (String, Option<String>, Option<String>);
 
-/// Of what occurs in usage the caller may see.
-pub fn labels(kind: Kind) -> Result<Vec<Label>> {
-    let scope = scope()?;
+/// Of what occurs in usage the asker may see. Runs with the rights of the extension's owner.
+pub fn labels(asker: &Asker, kind: Kind) -> Result<Vec<Label>> {
+    let scope = scope(asker)?;
     let directories = Directories::load()?;
     let ids = match kind {
         Kind::Organization => scope.seen("g.organization_id", "organization_id")?,
