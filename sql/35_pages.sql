@@ -30,7 +30,7 @@ CREATE FUNCTION llm._scope()
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_scope_wrapper';
 COMMENT ON FUNCTION llm._scope() IS
-    'what the caller may see, for the policies, in one row: organizations (llm._org) they belong to, those they see all of, both as ids, their own API keys and the series of these in levels detail and key, and whether they see everything. Says nothing about anybody else. Errors: 28000 where the current user has no identity in a SECURITY DEFINER function or a security-restricted operation';
+    'what the caller may see, for the policies, in one row: organizations (llm._org) they belong to, those they see all of, both as ids, their own API keys and the series of these in levels detail and key, and whether they see everything (then without ids). Says nothing about anybody else. Errors: 28000 where the current user has no identity in a SECURITY DEFINER function or a security-restricted operation';
 
 CREATE FUNCTION llm._labels(kind text) RETURNS TABLE (id text, label text, owner text)
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 10000 SET search_path = pg_catalog, pg_temp

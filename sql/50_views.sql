@@ -1,8 +1,8 @@
 -- Views: usage for BI tools, status for DBAs.
 
 -- The policies of the tables beneath do not apply to roles that bypass row security, and these may be somebody nevertheless (a superuser
--- that is bound; a function of a superuser's that a bound role calls). So the view itself has the condition too. Whoever the policies
--- apply to passes it for every row they left; "::int <> 0" as in the policies.
+-- that is bound; a function of a superuser's that a bound role calls). So the view itself has the condition too, on the series, of which
+-- there are few. Whoever the policies apply to passes it for every row they left; "::int <> 0" as in the policies.
 CREATE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.bucket,
        u.organization_id,
@@ -44,8 +44,8 @@ FROM (
     FROM llm._rollup_detail r
     JOIN llm.series s ON s.id = r.series
     JOIN llm._org g ON g.org = r.org
-    WHERE ((SELECT c.everything FROM llm._scope() c) OR r.org = ANY ((SELECT c.whole FROM llm._scope() c)::int[])
-           OR r.series = ANY ((SELECT c.series FROM llm._scope() c)::int[]))::int <> 0
+    WHERE ((SELECT c.everything FROM llm._scope() c) OR s.org = ANY ((SELECT c.whole FROM llm._scope() c)::int[])
+           OR s.id = ANY ((SELECT c.series FROM llm._scope() c)::int[]))::int <> 0
     UNION ALL
     SELECT n.bucket, n.organization_id, n.project_id, n.api_key_id, n.user_id, n.mapping, n.provider, n.application, n.mode, n.measures
     FROM llm._pending n

@@ -18,7 +18,7 @@ pub struct Scope {
     /// Numbers (`llm._org`) of the organizations the caller belongs to, and of those they see all of.
     pub orgs: Vec<i32>,
     pub whole: Vec<i32>,
-    /// The same as ids: an organization may have pending usage only.
+    /// The same as ids: an organization may have pending usage only. Empty for whoever sees everything.
     pub org_ids: Vec<String>,
     pub whole_ids: Vec<String>,
     /// The caller's own API keys, and their series in the levels that tell keys apart, in the other organizations.
@@ -76,20 +76,14 @@ pub fn scope(asker: &Asker) -> Result<Rc<Scope>> {
     Ok(scope)
 }
 
+/// No ids: an organization may have pending usage only, and to look for those would be a scan of all that is pending.
 fn everything() -> Result<Scope> {
     let mut scope = Scope { everything: true, ..Scope::default() };
-    let mut ids = BTreeSet::new();
-    query::each("SELECT o.org, o.organization_id FROM llm._org o", &[], See::Active, |row| {
+    query::each("SELECT o.org FROM llm._org o", &[], See::Active, |row| {
         scope.orgs.extend(row.get::<i32>(1));
-        ids.extend(row.get::<String>(2));
         Ok(())
     })?;
-    query::each("SELECT DISTINCT p.organization_id FROM llm._pending p", &[], See::Active, |row| {
-        ids.extend(row.get::<String>(1));
-        Ok(())
-    })?;
-    scope.org_ids = ids.into_iter().collect();
-    (scope.whole, scope.whole_ids) = (scope.orgs.clone(), scope.org_ids.clone());
+    scope.whole = scope.orgs.clone();
     Ok(scope)
 }
 
@@ -134,10 +128,10 @@ impl Scope {
     fn seen(&self, series: &str, pending: &str) -> Result<Vec<String>> {
         let sql = format!(
             "SELECT {series} FROM llm.series s JOIN llm._org g ON g.org = s.org
-             WHERE s.level = 0 AND s.org = ANY ($1) AND (s.org = ANY ($2) OR s.api_key_id = ANY ($5))
+             WHERE s.level = 0 AND ($6 OR (s.org = ANY ($1) AND (s.org = ANY ($2) OR s.api_key_id = ANY ($5))))
              UNION
              SELECT p.{pending} FROM llm._pending p
-             WHERE p.kind = 0 AND p.organization_id = ANY ($3) AND (p.organization_id = ANY ($4) OR p.api_key_id = ANY ($5))"
+             WHERE p.kind = 0 AND ($6 OR (p.organization_id = ANY ($3) AND (p.organization_id = ANY ($4) OR p.api_key_id = ANY ($5))))"
         );
         let arguments = [
             self.orgs.clone().into(),
@@ -145,6 +139,7 @@ impl Scope {
             self.org_ids.clone().into(),
             self.whole_ids.clone().into(),
             self.keys.clone().into(),
+            self.everything.into(),
         ];
         let mut found = Vec::new();
         query::each(&sql, &arguments, See::Active, |row| {
