@@ -48,6 +48,8 @@ CREATE TABLE llm._binding (
     role              text PRIMARY KEY,
     user_id           text COLLATE "C",
     all_organizations boolean NOT NULL DEFAULT false,
-    CHECK ((user_id IS NOT NULL) <> all_organizations)
+    CHECK ((user_id IS NOT NULL) <> all_organizations),
+    role_oid          oid NOT NULL DEFAULT 0
 );
+COMMENT ON COLUMN llm._binding.role_oid IS 'the role that the binding was made for: it does not count for another role of that name, which a restore, a rename or a new CREATE ROLE may bring. 0: not confirmed since it was restored';
 COMMENT ON TABLE llm._binding IS 'database roles that are a user of the host application, or a service that sees all organizations';

@@ -1,5 +1,6 @@
 -- Functions. JIT is off where a statement names every measure many times: it would be compiled for longer than it runs. Everything that reads or writes our tables for somebody else runs with the extension owner's rights and a pinned
--- search_path; who may call what is decided in sql/90_grants.sql and, for the answers, in src/access.rs.
+-- search_path; who may call what is decided in sql/90_grants.sql and, for the answers, in src/access.rs. Functions that ask who is asking
+-- are not SECURITY DEFINER: they would not see the caller's current user. They get their rights in src/identity.rs, after they asked.
 
 CREATE FUNCTION llm.bucket(at timestamptz) RETURNS timestamptz
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_bucket_wrapper';
@@ -225,7 +226,7 @@ COMMENT ON PROCEDURE llm.maintain() IS
 CREATE FUNCTION llm.analytics_activity(org text, group_by text DEFAULT 'model', "from" date DEFAULT NULL, "to" date DEFAULT NULL, tz text DEFAULT 'UTC',
                                        project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL, top int DEFAULT NULL)
     RETURNS json
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET jit = off
     AS 'MODULE_PATHNAME', 'llm_analytics_activity_wrapper';
 COMMENT ON FUNCTION llm.analytics_activity(text, text, date, date, text, text, text, text, int) IS
     'cost, requests and tokens of an organization per local day, and by model | mapping | provider | project | apiKey | user | application | mode, as JSON. from and to: inclusive local dates in tz (default: the last 7 days, today included); tz: an IANA name; project, api_key, user_id: only theirs; top: the rest becomes one entry "Other". Errors: 22004, 22023, 28000, 0A000 where a local day starts within a bucket';
@@ -234,7 +235,7 @@ CREATE FUNCTION llm.activity(org text, group_by text DEFAULT 'model', "from" dat
                              project text DEFAULT NULL, api_key text DEFAULT NULL, user_id text DEFAULT NULL)
     RETURNS TABLE (date date, key text, label text, cost numeric, request_count bigint, input_tokens bigint, output_tokens bigint,
                    total_tokens bigint, error_count bigint, client_error_count bigint, cache_count bigint)
-    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000 SET search_path = pg_catalog, pg_temp SET jit = off
     AS 'MODULE_PATHNAME', 'llm_activity_wrapper';
 COMMENT ON FUNCTION llm.activity(text, text, date, date, text, text, text, text) IS
     'the cells of llm.analytics_activity as rows; an idle day is one row with key and label NULL and zeros. Arguments and errors as there';

@@ -1,5 +1,8 @@
 -- Views: usage for BI tools, status for DBAs.
 
+-- The policies of the tables beneath do not apply to roles that bypass row security, and these may be somebody nevertheless (a superuser
+-- that is bound; a function of a superuser's that a bound role calls). So the view itself has the condition too, on the series, of which
+-- there are few. Whoever the policies apply to passes it for every row they left; "::int <> 0" as in the policies.
 CREATE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.bucket,
        u.organization_id,
@@ -41,10 +44,15 @@ FROM (
     FROM llm._rollup_detail r
     JOIN llm.series s ON s.id = r.series
     JOIN llm._org g ON g.org = r.org
+    WHERE ((SELECT c.everything FROM llm._scope() c) OR s.org = ANY ((SELECT c.whole FROM llm._scope() c)::int[])
+           OR s.id = ANY ((SELECT c.series FROM llm._scope() c)::int[]))::int <> 0
     UNION ALL
     SELECT n.bucket, n.organization_id, n.project_id, n.api_key_id, n.user_id, n.mapping, n.provider, n.application, n.mode, n.measures
     FROM llm._pending n
     WHERE n.kind = 0
+      AND ((SELECT c.everything FROM llm._scope() c) OR n.organization_id = ANY ((SELECT c.whole_ids FROM llm._scope() c)::text[])
+           OR (n.organization_id = ANY ((SELECT c.org_ids FROM llm._scope() c)::text[])
+               AND n.api_key_id = ANY ((SELECT c.keys FROM llm._scope() c)::text[])))::int <> 0
 ) u
 -- Grouped, so that the planner knows each id occurs once and leaves out the joins whose columns are not asked for.
 LEFT JOIN (SELECT l.id, pg_catalog.min(l.label) AS label FROM llm._labels('organization') l GROUP BY l.id) o ON o.id = u.organization_id
@@ -118,7 +126,8 @@ FROM llm.source s
 LEFT JOIN pending p ON p.source = s.id
 UNION ALL
 SELECT NULL,
-       'database',
+       CASE WHEN EXISTS (SELECT FROM llm._binding b LEFT JOIN pg_catalog.pg_roles r ON r.rolname = b.role WHERE r.oid IS DISTINCT FROM b.role_oid)
+            THEN 'unconfirmed bindings' ELSE 'database' END,
        NULL,
        NULL,
        NULL,
@@ -139,7 +148,7 @@ SELECT NULL,
 FROM llm._state d;
 COMMENT ON VIEW llm.status IS 'for DBAs and monitoring: one row per source and one (source NULL) for the database';
 COMMENT ON COLUMN llm.status.source IS 'the log, NULL for the database';
-COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, capture off (a trigger of the log or of a partition is disabled or missing: changes are not seen), detached, dropped, no triggers (restored or dropped by hand: attach it again), or database';
+COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, capture off (a trigger of the log or of a partition is disabled or missing: changes are not seen), detached, dropped, no triggers (restored or dropped by hand: attach it again); of the database: database, or unconfirmed bindings (llm.bind_role was called for roles that are gone, or were made anew under that name: nobody is who it says until it is called again, or llm.unbind_role)';
 COMMENT ON COLUMN llm.status.complete_from IS 'while backfilling: rows created at or after this instant are all counted; infinity: none yet';
 COMMENT ON COLUMN llm.status.sealed_before IS 'the numbers of everything created before this instant are final (llm.seal; infinity: all of a detached or dropped log)';
 COMMENT ON COLUMN llm.status.retention IS 'how long partitions are kept (llm.set_retention)';

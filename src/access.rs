@@ -3,7 +3,7 @@
 use crate::directory::Directories;
 use crate::directory::lookup::is_admin;
 use crate::error::{Error, Result};
-use crate::identity::{self, Caller};
+use crate::identity::{Asker, Caller};
 use pgrx::prelude::*;
 
 /// What the caller is to one organization.
@@ -47,36 +47,28 @@ impl Reason {
         }
     }
 
-    pub fn error(self) -> Error {
-        let (code, message, hint) = match self {
-            Reason::NoIdentity => (
-                PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-                "no identity",
-                "A backend names the user with llm.act_as() in the same transaction; an administrator binds a role to a user with llm.bind_role().",
-            ),
-            Reason::NotMember => (
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                "not a member of the organization",
-                "Members are those the membership directory has; deleted organizations have none.",
-            ),
+    pub fn error(self, asker: &Asker) -> Error {
+        let (message, hint) = match self {
+            Reason::NoIdentity => return asker.nobody(),
+            Reason::NotMember => {
+                ("not a member of the organization", "Members are those the membership directory has; deleted organizations have none.")
+            }
             Reason::RoleRequired => (
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 "the role in the organization does not allow this",
                 "Roles that see all of an organization are those in llm.admin_roles; llm.analytics_me() shows one's own usage.",
             ),
             Reason::PlanRequired => (
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 "the plan of the organization does not include this",
                 "Plans that include it are those in llm.enterprise_plans.",
             ),
         };
-        Error::new(code, message).detail(format!("reason={}", self.name())).hint(hint)
+        Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message).detail(format!("reason={}", self.name())).hint(hint)
     }
 }
 
 /// Runs with the extension owner's rights.
-pub fn standing(directories: &Directories, organization: &str) -> Result<Standing> {
-    let user = match identity::caller()? {
+pub fn standing(asker: &Asker, directories: &Directories, organization: &str) -> Result<Standing> {
+    let user = match asker.identity()? {
         Caller::Everything => return Ok(Standing::Everything),
         Caller::Nobody => return Ok(Standing::Nobody),
         Caller::User(user) => user,
@@ -114,19 +106,19 @@ impl Standing {
     }
 }
 
-fn check(refused: Option<Reason>) -> Result<()> {
-    refused.map_or(Ok(()), |reason| Err(reason.error()))
+fn check(asker: &Asker, refused: Option<Reason>) -> Result<()> {
+    refused.map_or(Ok(()), |reason| Err(reason.error(asker)))
 }
 
 /// Whether the caller may see all of an organization.
-pub fn require_organization(directories: &Directories, organization: &str) -> Result<()> {
-    check(standing(directories, organization)?.refuses_organization())
+pub fn require_organization(asker: &Asker, directories: &Directories, organization: &str) -> Result<()> {
+    check(asker, standing(asker, directories, organization)?.refuses_organization())
 }
 
 /// What a member may see of a project or a key.
-pub fn require_member(directories: &Directories, organization: &str) -> Result<Reach> {
-    let standing = standing(directories, organization)?;
-    check(standing.refuses_member())?;
+pub fn require_member(asker: &Asker, directories: &Directories, organization: &str) -> Result<Reach> {
+    let standing = standing(asker, directories, organization)?;
+    check(asker, standing.refuses_member())?;
     Ok(match standing {
         Standing::Member(member) if !member.is_admin => Reach::OwnKeys(member.user),
         _ => Reach::All,
@@ -134,12 +126,12 @@ pub fn require_member(directories: &Directories, organization: &str) -> Result<R
 }
 
 /// The caller as a member.
-pub fn require_self(directories: &Directories, organization: &str) -> Result<Member> {
-    let standing = standing(directories, organization)?;
-    check(standing.refuses_own())?;
+pub fn require_self(asker: &Asker, directories: &Directories, organization: &str) -> Result<Member> {
+    let standing = standing(asker, directories, organization)?;
+    check(asker, standing.refuses_own())?;
     match standing {
         Standing::Member(member) => Ok(member),
-        _ => Err(Reason::NotMember.error()),
+        _ => Err(Reason::NotMember.error(asker)),
     }
 }
 

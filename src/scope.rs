@@ -3,8 +3,9 @@
 use crate::directory::Directories;
 use crate::directory::lookup::is_admin;
 use crate::error::Result;
-use crate::identity::{self, Caller};
+use crate::identity::{self, Asker, Caller};
 use crate::query::{self, See};
+use crate::rights::ActingAs;
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::directory::Kind;
 use pgrx::prelude::*;
@@ -17,7 +18,7 @@ pub struct Scope {
     /// Numbers (`llm._org`) of the organizations the caller belongs to, and of those they see all of.
     pub orgs: Vec<i32>,
     pub whole: Vec<i32>,
-    /// The same as ids: an organization may have pending usage only.
+    /// The same as ids: an organization may have pending usage only. Empty for whoever sees everything.
     pub org_ids: Vec<String>,
     pub whole_ids: Vec<String>,
     /// The caller's own API keys, and their series in the levels that tell keys apart, in the other organizations.
@@ -26,10 +27,10 @@ pub struct Scope {
     pub everything: bool,
 }
 
-/// All that a scope depends on: the caller, and the state of the database that a snapshot shows at one point of a transaction.
+/// All that a scope depends on: who asks, and the state of the database that a snapshot shows at one point of a transaction.
 #[derive(PartialEq, Eq)]
 struct Moment {
-    role: pg_sys::Oid,
+    asker: Asker,
     acting: Option<String>,
     statement: pg_sys::TimestampTz,
     transaction: pg_sys::TimestampTz,
@@ -42,12 +43,12 @@ thread_local! {
     static LAST: RefCell<Option<(Moment, Rc<Scope>)>> = const { RefCell::new(None) };
 }
 
-fn moment() -> Moment {
+fn moment(asker: &Asker) -> Moment {
     // SAFETY: within a statement, which has an active snapshot.
     unsafe {
         let snapshot = &*pg_sys::GetActiveSnapshot();
         Moment {
-            role: pg_sys::GetOuterUserId(),
+            asker: *asker,
             acting: identity::acting(),
             statement: pg_sys::GetCurrentStatementStartTimestamp(),
             transaction: pg_sys::GetCurrentTransactionStartTimestamp(),
@@ -57,40 +58,32 @@ fn moment() -> Moment {
     }
 }
 
-/// Runs with the extension owner's rights.
-pub fn scope() -> Result<Rc<Scope>> {
-    let now = moment();
+/// What the asker may see. 28000 where they are nobody in somebody else's session, where no rows would pass for an answer.
+pub fn scope(asker: &Asker) -> Result<Rc<Scope>> {
+    let now = moment(asker);
     let known = LAST.with(|last| last.borrow().as_ref().filter(|(moment, _)| *moment == now).map(|(_, scope)| scope.clone()));
     if let Some(known) = known {
         return Ok(known);
     }
-    let scope = Rc::new(compute()?);
+    let _rights = ActingAs::extension_owner()?;
+    let scope = Rc::new(match asker.identity()? {
+        Caller::Nobody if asker.is_indirect() => return Err(asker.nobody()),
+        Caller::Nobody => Scope::default(),
+        Caller::Everything => everything()?,
+        Caller::User(user) => of_user(&user)?,
+    });
     LAST.with(|last| *last.borrow_mut() = Some((now, scope.clone())));
     Ok(scope)
 }
 
-fn compute() -> Result<Scope> {
-    match identity::caller()? {
-        Caller::Nobody => Ok(Scope::default()),
-        Caller::Everything => everything(),
-        Caller::User(user) => of_user(&user),
-    }
-}
-
+/// No ids: an organization may have pending usage only, and to look for those would be a scan of all that is pending.
 fn everything() -> Result<Scope> {
     let mut scope = Scope { everything: true, ..Scope::default() };
-    let mut ids = BTreeSet::new();
-    query::each("SELECT o.org, o.organization_id FROM llm._org o", &[], See::Active, |row| {
+    query::each("SELECT o.org FROM llm._org o", &[], See::Active, |row| {
         scope.orgs.extend(row.get::<i32>(1));
-        ids.extend(row.get::<String>(2));
         Ok(())
     })?;
-    query::each("SELECT DISTINCT p.organization_id FROM llm._pending p", &[], See::Active, |row| {
-        ids.extend(row.get::<String>(1));
-        Ok(())
-    })?;
-    scope.org_ids = ids.into_iter().collect();
-    (scope.whole, scope.whole_ids) = (scope.orgs.clone(), scope.org_ids.clone());
+    scope.whole = scope.orgs.clone();
     Ok(scope)
 }
 
@@ -135,10 +128,10 @@ impl Scope {
     fn seen(&self, series: &str, pending: &str) -> Result<Vec<String>> {
         let sql = format!(
             "SELECT {series} FROM llm.series s JOIN llm._org g ON g.org = s.org
-             WHERE s.level = 0 AND s.org = ANY ($1) AND (s.org = ANY ($2) OR s.api_key_id = ANY ($5))
+             WHERE s.level = 0 AND ($6 OR (s.org = ANY ($1) AND (s.org = ANY ($2) OR s.api_key_id = ANY ($5))))
              UNION
              SELECT p.{pending} FROM llm._pending p
-             WHERE p.kind = 0 AND p.organization_id = ANY ($3) AND (p.organization_id = ANY ($4) OR p.api_key_id = ANY ($5))"
+             WHERE p.kind = 0 AND ($6 OR (p.organization_id = ANY ($3) AND (p.organization_id = ANY ($4) OR p.api_key_id = ANY ($5))))"
         );
         let arguments = [
             self.orgs.clone().into(),
@@ -146,6 +139,7 @@ impl Scope {
             self.org_ids.clone().into(),
             self.whole_ids.clone().into(),
             self.keys.clone().into(),
+            self.everything.into(),
         ];
         let mut found = Vec::new();
         query::each(&sql, &arguments, See::Active, |row| {
@@ -163,9 +157,9 @@ impl Scope {
 /// Id, label, owner.
 pub type Label = (String, Option<String>, Option<String>);
 
-/// Of what occurs in usage the caller may see.
-pub fn labels(kind: Kind) -> Result<Vec<Label>> {
-    let scope = scope()?;
+/// Of what occurs in usage the asker may see. Runs with the rights of the extension's owner.
+pub fn labels(asker: &Asker, kind: Kind) -> Result<Vec<Label>> {
+    let scope = scope(asker)?;
     let directories = Directories::load()?;
     let ids = match kind {
         Kind::Organization => scope.seen("g.organization_id", "organization_id")?,

@@ -4,8 +4,8 @@ use crate::access::{self, Reason, Standing};
 use crate::api::answer::json;
 use crate::api::arguments::required;
 use crate::directory::{Directories, attach};
-use crate::error::Error;
-use crate::identity::{self, Caller};
+use crate::error::{Error, Result};
+use crate::identity::{self, Asker, Caller};
 use crate::rights;
 use crate::scope;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 #[pg_extern(sql = false)]
 fn llm_act_as(user_id: Option<String>) -> std::result::Result<(), ErrorReport> {
-    Ok(identity::act_as(required("user_id", user_id)?)?)
+    Ok(identity::asked(|asker| identity::act_as(asker, required("user_id", user_id)?))?)
 }
 
 #[pg_extern(sql = false)]
@@ -36,7 +36,7 @@ fn llm_unbind_role(role: Option<String>) -> std::result::Result<(), ErrorReport>
 
 #[pg_extern(sql = false)]
 fn llm_current_user_id() -> std::result::Result<Option<String>, ErrorReport> {
-    Ok(match identity::caller()? {
+    Ok(match identity::asked(Asker::identity)? {
         Caller::User(user) => Some(user),
         Caller::Everything | Caller::Nobody => None,
     })
@@ -74,11 +74,15 @@ struct Access {
 
 #[pg_extern(sql = false)]
 fn llm_access(org: Option<String>) -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(|asker| what_is_open(asker, org))?))
+}
+
+fn what_is_open(asker: &Asker, org: Option<String>) -> Result<String> {
     let directories = Directories::load()?;
     let standing = match &org {
-        Some(org) => access::standing(&directories, org)?,
+        Some(org) => access::standing(asker, &directories, org)?,
         // No organization: the same as one that the caller does not belong to.
-        None => match identity::caller()? {
+        None => match asker.identity()? {
             Caller::Nobody => Standing::Nobody,
             Caller::Everything => Standing::Everything,
             Caller::User(_) => Standing::Stranger,
@@ -104,7 +108,7 @@ fn llm_access(org: Option<String>) -> std::result::Result<Option<String>, ErrorR
         }
         Standing::Nobody | Standing::Stranger => {}
     }
-    Ok(Some(json(&Access { organization, plan, role, capabilities })?))
+    json(&Access { organization, plan, role, capabilities })
 }
 
 #[pg_extern(sql = false)]
@@ -123,7 +127,7 @@ fn llm_scope() -> std::result::Result<
     >,
     ErrorReport,
 > {
-    let scope = scope::scope()?;
+    let scope = scope::scope(&Asker::now())?;
     Ok(TableIterator::once((
         scope.orgs.clone(),
         scope.whole.clone(),
@@ -140,6 +144,6 @@ fn llm_labels(
     kind: Option<String>,
 ) -> std::result::Result<TableIterator<'static, (name!(id, String), name!(label, Option<String>), name!(owner, Option<String>))>, ErrorReport>
 {
-    let kind = attach::kind(&required("kind", kind)?)?;
-    Ok(TableIterator::new(scope::labels(kind)?))
+    let labels = identity::asked(|asker| scope::labels(asker, attach::kind(&required("kind", kind)?)?))?;
+    Ok(TableIterator::new(labels))
 }

@@ -6,6 +6,7 @@ use crate::api::arguments::{Days, bounded, group_by, required};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
+use crate::identity::{self, Asker};
 use crate::read::{self, Asked, Filter, Owner, Totals};
 use llm_analytics_core::request::GroupBy;
 use pgrx::datum::{AnyNumeric, Date};
@@ -33,7 +34,7 @@ struct Answer {
     days: Vec<Day>,
 }
 
-fn answer(arguments: Arguments) -> Result<Answer> {
+fn answer(asker: &Asker, arguments: Arguments) -> Result<Answer> {
     let org = required("org", arguments.org)?;
     let group_text = required("group_by", arguments.group_by)?;
     let tz = required("tz", arguments.tz)?;
@@ -43,7 +44,7 @@ fn answer(arguments: Arguments) -> Result<Answer> {
         return Err(Error::argument("\"top\" must be at least 1", "Leave it out, or NULL, for all entries."));
     }
     let directories = Directories::load()?;
-    access::require_organization(&directories, &org)?;
+    access::require_organization(asker, &directories, &org)?;
     let owner = match arguments.user_id {
         Some(user) => Some(Owner { keys: directories.keys_of(&user)?, user: bounded(&user) }),
         None => None,
@@ -75,9 +76,13 @@ fn llm_analytics_activity(
     user_id: Option<String>,
     top: Option<i32>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top })?;
+    let arguments = Arguments { org, group_by, from, to, tz, project, api_key, user_id, top };
+    Ok(Some(identity::asked(|asker| shown(answer(asker, arguments)?))?))
+}
+
+fn shown(answer: Answer) -> Result<String> {
     let asked = &answer.asked;
-    Ok(Some(json(&Activity {
+    json(&Activity {
         group_by: answer.group_by.name(),
         from: date(asked.range.from),
         to: date(asked.range.to),
@@ -86,7 +91,7 @@ fn llm_analytics_activity(
         summary: answer.summary,
         breakdown: answer.breakdown,
         activity: answer.days,
-    })?))
+    })
 }
 
 type Cell = (
@@ -132,7 +137,8 @@ fn llm_activity(
     >,
     ErrorReport,
 > {
-    let answer = answer(Arguments { org, group_by, from, to, tz, project, api_key, user_id, top: None })?;
+    let arguments = Arguments { org, group_by, from, to, tz, project, api_key, user_id, top: None };
+    let answer = identity::asked(|asker| answer(asker, arguments))?;
     let mut cells = Vec::new();
     for day in answer.days {
         let days = (day.date - chrono::NaiveDate::default()).num_days();

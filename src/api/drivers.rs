@@ -6,6 +6,7 @@ use crate::api::arguments::{Days, bad_range, bounded, required};
 use crate::breakdown::{Breakdown, Entry, Kind, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
+use crate::identity;
 use crate::query::{self, See};
 use crate::read::{self, Asked, Filter, Group, Totals};
 use crate::zone::{Zone, date_argument};
@@ -200,13 +201,16 @@ fn llm_analytics_drivers(
     compare_from: Option<Date>,
     compare_to: Option<Date>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let org = required("org", org)?;
-    let tz = required("tz", tz)?;
-    let days = Days::parse(from, to, &tz)?;
-    let compared = compared(&days.range, compare_from, compare_to)?;
-    let directories = Directories::load()?;
-    access::require_organization(&directories, &org)?;
-    Ok(Some(json(&answer(&directories, &org, &days.zone, &days.range, &compared)?)?))
+    let answer = identity::asked(|asker| {
+        let org = required("org", org)?;
+        let tz = required("tz", tz)?;
+        let days = Days::parse(from, to, &tz)?;
+        let compared = compared(&days.range, compare_from, compare_to)?;
+        let directories = Directories::load()?;
+        access::require_organization(asker, &directories, &org)?;
+        json(&answer(&directories, &org, &days.zone, &days.range, &compared)?)
+    })?;
+    Ok(Some(answer))
 }
 
 fn answer(directories: &Directories, org: &str, zone: &Zone, range: &DateRange, compared: &DateRange) -> Result<Answer> {

@@ -5,7 +5,7 @@ use crate::api::answer::json;
 use crate::api::arguments::{bounded, required};
 use crate::directory::Directories;
 use crate::error::Result;
-use crate::identity::{self, Caller};
+use crate::identity::{self, Asker, Caller};
 use crate::query::{self, See};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::directory::Kind;
@@ -84,9 +84,13 @@ fn listed(directories: &Directories, kind: Kind, field: &str, values: &[String])
 
 #[pg_extern(sql = false)]
 fn llm_analytics_organizations() -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(organizations)?))
+}
+
+fn organizations(asker: &Asker) -> Result<String> {
     let directories = Directories::load()?;
-    let found: Vec<(String, Option<String>, Option<String>)> = match identity::caller()? {
-        Caller::Nobody => return Err(access::Reason::NoIdentity.error().into()),
+    let found: Vec<(String, Option<String>, Option<String>)> = match asker.identity()? {
+        Caller::Nobody => return Err(asker.nobody()),
         Caller::User(user) => {
             directories.memberships(&user)?.into_iter().map(|(organization, role, facts)| (organization, facts.plan, Some(role))).collect()
         }
@@ -114,14 +118,18 @@ fn llm_analytics_organizations() -> std::result::Result<Option<String>, ErrorRep
         .map(|(id, plan, role)| Organization { name: names.remove(&id).unwrap_or_else(|| id.clone()), id, plan, role })
         .collect();
     organizations.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    Ok(Some(json(&Organizations { organizations })?))
+    json(&Organizations { organizations })
 }
 
 #[pg_extern(sql = false)]
 fn llm_analytics_projects(org: Option<String>) -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(|asker| projects(asker, org))?))
+}
+
+fn projects(asker: &Asker, org: Option<String>) -> Result<String> {
     let org = required("org", org)?;
     let directories = Directories::load()?;
-    let reach = access::require_member(&directories, &org)?;
+    let reach = access::require_member(asker, &directories, &org)?;
     let ids: BTreeSet<String> = match &reach {
         Reach::All => {
             let known = listed(&directories, Kind::Project, "organization_id", std::slice::from_ref(&org))?;
@@ -145,14 +153,18 @@ fn llm_analytics_projects(org: Option<String>) -> std::result::Result<Option<Str
         })
         .collect();
     projects.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    Ok(Some(json(&Projects { projects })?))
+    json(&Projects { projects })
 }
 
 #[pg_extern(sql = false)]
 fn llm_analytics_api_keys(org: Option<String>, project: Option<String>) -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(|asker| api_keys(asker, org, project))?))
+}
+
+fn api_keys(asker: &Asker, org: Option<String>, project: Option<String>) -> Result<String> {
     let org = required("org", org)?;
     let directories = Directories::load()?;
-    let reach = access::require_member(&directories, &org)?;
+    let reach = access::require_member(asker, &directories, &org)?;
     let ids: BTreeSet<String> = match &reach {
         Reach::All => {
             let projects = listed(&directories, Kind::Project, "organization_id", std::slice::from_ref(&org))?;
@@ -185,5 +197,5 @@ fn llm_analytics_api_keys(org: Option<String>, project: Option<String>) -> std::
         })
         .collect();
     api_keys.sort_by(|a, b| (&a.label, &a.id).cmp(&(&b.label, &b.id)));
-    Ok(Some(json(&ApiKeys { api_keys })?))
+    json(&ApiKeys { api_keys })
 }

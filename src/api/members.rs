@@ -6,6 +6,7 @@ use crate::api::arguments::{Days, ModelView, bounded, required};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::Result;
+use crate::identity::{self, Asker};
 use crate::read::{self, Asked, Filter, Owner, Totals};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::request::GroupBy;
@@ -75,12 +76,12 @@ fn people(directories: &Directories, org: &str, roles: &HashMap<String, String>,
     Ok(ids.iter().map(person).collect())
 }
 
-fn table(org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<String>) -> Result<(Days, Table)> {
+fn table(asker: &Asker, org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<String>) -> Result<(Days, Table)> {
     let org = required("org", org)?;
     let tz = required("tz", tz)?;
     let days = Days::parse(from, to, &tz)?;
     let directories = Directories::load()?;
-    access::require_organization(&directories, &org)?;
+    access::require_organization(asker, &directories, &org)?;
     let starts = Days::ends(&days.zone, &days.range)?;
     let dimensions = GroupBy::User.dimensions();
     let groups = read::groups(&Asked { organization: &bounded(&org), starts: &starts, filter: &Filter::default(), dimensions })?;
@@ -118,9 +119,12 @@ fn llm_analytics_members(
     to: Option<Date>,
     tz: Option<String>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let (days, mut table) = table(org, from, to, tz)?;
-    table.incomplete_before = read::incomplete_before(&days.zone, days.today)?.map(date);
-    Ok(Some(json(&table)?))
+    let answer = identity::asked(|asker| {
+        let (days, mut table) = table(asker, org, from, to, tz)?;
+        table.incomplete_before = read::incomplete_before(&days.zone, days.today)?.map(date);
+        json(&table)
+    })?;
+    Ok(Some(answer))
 }
 
 #[pg_extern(sql = false)]
@@ -150,7 +154,7 @@ fn llm_members(
     >,
     ErrorReport,
 > {
-    let (_, table) = table(org, from, to, tz)?;
+    let (_, table) = identity::asked(|asker| table(asker, org, from, to, tz))?;
     let mut rows = Vec::with_capacity(table.members.len());
     for Member { person, totals } in table.members {
         rows.push((
@@ -240,6 +244,14 @@ fn llm_analytics_member(
     tz: Option<String>,
     model_view: Option<String>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(|asker| member(asker, org, user_id, (from, to, tz), model_view))?))
+}
+
+/// The range of days as it comes: from, to, tz.
+type Range = (Option<Date>, Option<Date>, Option<String>);
+
+fn member(asker: &Asker, org: Option<String>, user_id: Option<String>, range: Range, model_view: Option<String>) -> Result<String> {
+    let (from, to, tz) = range;
     let org = required("org", org)?;
     let user = required("user_id", user_id)?;
     let tz = required("tz", tz)?;
@@ -247,15 +259,15 @@ fn llm_analytics_member(
     let days = Days::parse(from, to, &tz)?;
     let view = ModelView::parse(&view)?;
     let directories = Directories::load()?;
-    access::require_organization(&directories, &org)?;
+    access::require_organization(asker, &directories, &org)?;
     let role = directories.membership(&org, &user)?.map(|(role, _)| role);
     let owner = Owner { keys: directories.keys_of(&user)?, user: bounded(&user) };
     let filter = Filter { owner: Some(owner), ..Filter::default() };
     if role.is_none() && !read::is_used(&bounded(&org), &filter)? {
-        return Err(access::not_found("user").into());
+        return Err(access::not_found("user"));
     }
     let member = person(&directories, &org, &user, role)?;
-    Ok(Some(page(&directories, &org, member, &filter, &days, view)?))
+    page(&directories, &org, member, &filter, &days, view)
 }
 
 #[pg_extern(sql = false)]
@@ -266,14 +278,19 @@ fn llm_analytics_me(
     tz: Option<String>,
     model_view: Option<String>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
+    Ok(Some(identity::asked(|asker| me(asker, org, (from, to, tz), model_view))?))
+}
+
+fn me(asker: &Asker, org: Option<String>, range: Range, model_view: Option<String>) -> Result<String> {
+    let (from, to, tz) = range;
     let org = required("org", org)?;
     let tz = required("tz", tz)?;
     let view = required("model_view", model_view)?;
     let days = Days::parse(from, to, &tz)?;
     let view = ModelView::parse(&view)?;
     let directories = Directories::load()?;
-    let me = access::require_self(&directories, &org)?;
+    let me = access::require_self(asker, &directories, &org)?;
     let filter = Filter { keys: Some(directories.keys_of(&me.user)?), ..Filter::default() };
     let member = person(&directories, &org, &me.user, Some(me.role))?;
-    Ok(Some(page(&directories, &org, member, &filter, &days, view)?))
+    page(&directories, &org, member, &filter, &days, view)
 }

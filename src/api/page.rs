@@ -6,6 +6,7 @@ use crate::api::arguments::{Days, ModelView, bounded, required};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::Result;
+use crate::identity::{self, Asker};
 use crate::read::{self, Asked, Filter, Totals};
 use pgrx::datum::Date;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -98,21 +99,25 @@ fn llm_analytics_project(
     tz: Option<String>,
     model_view: Option<String>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let question = Question::parse(org, ("project", project), from, to, tz, model_view)?;
+    let answer = identity::asked(|asker| project_page(asker, &Question::parse(org, ("project", project), from, to, tz, model_view)?))?;
+    Ok(Some(answer))
+}
+
+fn project_page(asker: &Asker, question: &Question) -> Result<String> {
     let directories = Directories::load()?;
-    let reach = access::require_member(&directories, &question.org)?;
+    let reach = access::require_member(asker, &directories, &question.org)?;
     let mut filter = Filter { project: Some(bounded(&question.id)), ..Filter::default() };
     let known = directories.projects(std::slice::from_ref(&question.id))?.remove(&question.id).unwrap_or_default();
     let is_known = known.organization.as_deref() == Some(&question.org) || read::is_used(&bounded(&question.org), &filter)?;
     match reach {
-        Reach::All if !is_known => return Err(access::not_found("project").into()),
+        Reach::All if !is_known => return Err(access::not_found("project")),
         Reach::All => {}
         Reach::OwnKeys(user) => filter.keys = Some(directories.keys_of(&user)?),
     }
     // The name of a project of another organization is nobody's business here.
     let name = known.name.filter(|_| is_known).unwrap_or_else(|| question.id.clone());
     let head = ProjectHead { id: question.id.clone(), name };
-    Ok(Some(question.page(&directories, &filter, (Some(head), None))?))
+    question.page(&directories, &filter, (Some(head), None))
 }
 
 #[pg_extern(sql = false)]
@@ -124,16 +129,20 @@ fn llm_analytics_api_key(
     tz: Option<String>,
     model_view: Option<String>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
-    let question = Question::parse(org, ("api_key", api_key), from, to, tz, model_view)?;
+    let answer = identity::asked(|asker| api_key_page(asker, &Question::parse(org, ("api_key", api_key), from, to, tz, model_view)?))?;
+    Ok(Some(answer))
+}
+
+fn api_key_page(asker: &Asker, question: &Question) -> Result<String> {
     let directories = Directories::load()?;
-    let reach = access::require_member(&directories, &question.org)?;
+    let reach = access::require_member(asker, &directories, &question.org)?;
     let filter = Filter { keys: Some(vec![bounded(&question.id)]), ..Filter::default() };
     let known = directories.api_keys(std::slice::from_ref(&question.id))?.remove(&question.id).unwrap_or_default();
     let is_own = |user: &String| known.owner.as_ref() == Some(user);
     if let Reach::OwnKeys(user) = &reach
         && !is_own(user)
     {
-        return Err(access::not_your_key().into());
+        return Err(access::not_your_key());
     }
     let of_organization = match &known.project {
         Some(project) => {
@@ -146,8 +155,7 @@ fn llm_analytics_api_key(
         return Err(match reach {
             Reach::All => access::not_found("API key"),
             Reach::OwnKeys(_) => access::not_your_key(),
-        }
-        .into());
+        });
     }
     let head = ApiKeyHead {
         label: known.label.unwrap_or_else(|| question.id.clone()),
@@ -155,5 +163,5 @@ fn llm_analytics_api_key(
         project_id: known.project,
         created_by: known.owner,
     };
-    Ok(Some(question.page(&directories, &filter, (None, Some(head)))?))
+    question.page(&directories, &filter, (None, Some(head)))
 }

@@ -379,34 +379,6 @@ fn bound_roles() {
     assert!(refused(&mut client, "SELECT llm.analytics_members('acme')").detail.contains("reason=role_required"));
 }
 
-/// The caller is the outer user, never the owner of a definer function.
-#[test]
-fn definer_functions_do_not_lend_an_identity() {
-    let mut world = World::new("identity_definer", false);
-    let own = world.bound_role("own");
-    run(
-        &mut world.client,
-        &format!(
-            "CREATE SCHEMA app;
-             CREATE FUNCTION app.as_superuser() RETURNS json LANGUAGE sql SECURITY DEFINER AS $$ SELECT llm.analytics_members('acme', '2026-06-01', '2026-06-02') $$;
-             CREATE FUNCTION app.as_own() RETURNS json LANGUAGE sql SECURITY DEFINER AS $$ SELECT llm.analytics_members('acme', '2026-06-01', '2026-06-02') $$;
-             CREATE FUNCTION app.who() RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT llm.current_user_id() $$;
-             CREATE FUNCTION app.usage() RETURNS numeric LANGUAGE sql SECURITY DEFINER AS $$ SELECT coalesce(sum(requests), 0) FROM llm.usage $$;
-             ALTER FUNCTION app.as_own() OWNER TO {own}; ALTER FUNCTION app.who() OWNER TO {own}; ALTER FUNCTION app.usage() OWNER TO {own};
-             GRANT USAGE ON SCHEMA app TO PUBLIC"
-        ),
-    );
-    let wanted = requests_of(&mut world, "dev");
-    let (mut nobody, mut dev) = (world.nobody(), world.bound("dev"));
-    for function in ["as_superuser", "as_own"] {
-        assert_eq!(nobody.refused(&format!("SELECT app.{function}()")).state, "28000", "{function}");
-        let refusal = dev.refused(&format!("SELECT app.{function}()"));
-        assert!(refusal.detail.contains("reason=role_required"), "{function}: {refusal:?}");
-    }
-    assert_eq!((nobody.text("SELECT app.who()"), nobody.text("SELECT app.usage()")), ("NULL".into(), "0".into()));
-    assert_eq!((dev.text("SELECT app.who()"), dev.text("SELECT app.usage()")), ("dev".into(), wanted));
-}
-
 /// As PostgREST does it: a role per request, claims as settings, and one function of the host that believes them.
 #[test]
 fn a_request_hook_of_the_host() {

@@ -1,0 +1,89 @@
+//! This library over the catalog of 0.1.1, as it is between the installation of the files and ALTER EXTENSION UPDATE. The
+//! functions that ask are SECURITY DEFINER there, so the outer user decides as before; but nobody is anybody in maintenance.
+
+use llm_analytics_tests::cluster::root;
+use llm_analytics_tests::db::{Db, Role, refused, run, text};
+use postgres::Client;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+const VERSION: &str = "0.1.1-old";
+
+/// The released script, under a name of its own so that no other test has it.
+struct Script(PathBuf);
+
+impl Script {
+    fn install() -> Script {
+        let pg_config = PathBuf::from(std::env::var("PG_BIN").expect("PG_BIN names the server's programs")).join("pg_config");
+        let output = Command::new(pg_config).arg("--sharedir").output().expect("pg_config");
+        let directory = PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim()).join("extension");
+        let path = directory.join(format!("llm_analytics--{VERSION}.sql"));
+        fs::copy(root().join("sql/release/llm_analytics--0.1.1.sql"), &path).expect("the release of 0.1.1");
+        Script(path)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn requests(client: &mut Client) -> String {
+    text(client, "SELECT coalesce(sum(requests), 0) FROM llm.usage")
+}
+
+#[test]
+fn the_outer_user_decides_until_the_update() {
+    let _script = Script::install();
+    let db = Db::bare("old_catalog");
+    let roles = ["bound", "plain", "backend"].map(|tag| Role::new(&db.server, tag));
+    let [bound, plain, backend] = roles.each_ref().map(|role| role.name.as_str());
+    let mut client = db.connect();
+    run(
+        &mut client,
+        &format!(
+            "CREATE EXTENSION llm_analytics VERSION '{VERSION}';
+             CREATE TABLE log (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric)"
+        ),
+    );
+    run(&mut client, "SELECT llm.attach_log('log')");
+    run(
+        &mut client,
+        "INSERT INTO log SELECT now(), o, 'k', 'm', 1 FROM unnest('{acme,acme,rival}'::text[]) o;
+         INSERT INTO llm.organization VALUES ('acme', 'Acme'), ('rival', 'Rival'); INSERT INTO llm.membership VALUES ('acme', 'ada', 'owner')",
+    );
+    run(&mut client, &format!("SELECT llm.bind_role('{bound}', 'ada'); GRANT EXECUTE ON FUNCTION llm.act_as TO {backend}"));
+    assert_eq!(requests(&mut client), "3");
+    let mut asker = db.connect_as(bound);
+    assert_eq!((text(&mut asker, "SELECT llm.current_user_id()"), requests(&mut asker)), ("ada".into(), "2".into()));
+    let page = "SELECT llm.analytics_activity('acme')->'summary'->>'requestCount'";
+    assert_eq!(text(&mut asker, page), "2");
+    let mut asker = db.connect_as(plain);
+    assert_eq!(requests(&mut asker), "0", "nobody gets no rows, as before");
+    assert_eq!(refused(&mut asker, page).state, "28000");
+    let mut asker = db.connect_as(backend);
+    run(&mut asker, "BEGIN; SELECT llm.act_as('ada')");
+    assert_eq!((requests(&mut asker), text(&mut asker, page)), ("2".into(), "2".into()));
+    run(&mut asker, "COMMIT");
+    assert_eq!(refused(&mut db.connect_as(bound), "SELECT llm.act_as('eve')").state, "42501");
+    // In maintenance nobody is anybody, the bound role neither.
+    for role in [plain, bound] {
+        run(
+            &mut client,
+            &format!(
+                "CREATE SCHEMA {role} AUTHORIZATION {role}; SET ROLE {role}; SET search_path = {role};
+                 CREATE TABLE saw (said text);
+                 CREATE FUNCTION ask() RETURNS void LANGUAGE plpgsql AS $$ DECLARE said text; BEGIN
+                     BEGIN said := (SELECT sum(requests) FROM llm.usage); EXCEPTION WHEN OTHERS THEN said := sqlstate; END;
+                     INSERT INTO {role}.saw VALUES (said); END $$;
+                 CREATE FUNCTION f(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM {role}.ask(); RETURN x; END $$;
+                 CREATE TABLE t (x int); INSERT INTO t VALUES (1); CREATE INDEX ON t (f(x)); TRUNCATE saw;
+                 RESET ROLE; RESET search_path; ANALYZE {role}.t"
+            ),
+        );
+        assert_eq!(text(&mut client, &format!("SELECT string_agg(DISTINCT said, ' ') FROM {role}.saw")), "28000", "{role}");
+    }
+    drop(db);
+}
