@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::query::{self, See};
 use crate::rights;
+use llm_analytics_core::dimension;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -80,7 +81,9 @@ fn binding(role: &str) -> Result<Option<Caller>> {
     let mut bound = None;
     let sql = "SELECT b.user_id FROM llm._binding b WHERE b.role = $1";
     query::each(sql, &[role.into()], See::Active, |row| {
-        bound = Some(row.get::<String>(1).map_or(Caller::Everything, Caller::User));
+        // One that an earlier version bound may be longer than ids are kept.
+        let user = row.get::<String>(1).map(|user| dimension::bounded(&user).into_owned());
+        bound = Some(user.map_or(Caller::Everything, Caller::User));
         Ok(())
     })?;
     Ok(bound)

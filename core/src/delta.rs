@@ -21,7 +21,7 @@ pub enum Kind {
 /// The measures of a row or of a sum of rows. A row's numbers are below 10^15, and a sum of more
 /// rows than any disk holds stays within these types: nobody's rows can make a sum fail. What a
 /// question returns may be narrower, and is checked there.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Measures {
     pub counts: [i128; measure::COUNTS.len()],
     pub amounts: [Money; measure::AMOUNTS.len()],

@@ -9,7 +9,7 @@ use crate::source::column::columns;
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
 use llm_analytics_core::delta::{Deltas, Kind};
-use llm_analytics_core::dimension::UNKNOWN_ORGANIZATION;
+use llm_analytics_core::dimension::{self, UNKNOWN_ORGANIZATION};
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 use std::ffi::{CStr, CString};
@@ -99,18 +99,22 @@ pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
     Ok(probe::<bool>(relation, mapping, |_, from| format!("SELECT NOT EXISTS (SELECT {from})"), &[])?.unwrap_or(true))
 }
 
-/// The name of a source's log, if that has rows of an organization.
+/// The name of a source's log, if that has rows of an organization; a long id is given as its clip.
 pub fn has_organization(source: i32, organization: &str) -> Result<Option<String>> {
     let (mapping, relation) = find(source, None)?;
     let Some((_, origin)) = mapping.0.iter().find(|(known, _)| known.name == "organization_id") else { return Ok(None) };
     let named = format!("nullif(({})::text, '')", origin.sql());
-    let found = probe::<bool>(
-        relation,
-        &mapping,
-        |_, from| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)"),
-        &[organization.into(), UNKNOWN_ORGANIZATION.into()],
-    )?;
-    if found == Some(true) { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
+    let exists = |_: &str, from: &str| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)");
+    let mut found = probe::<bool>(relation, &mapping, exists, &[organization.into(), UNKNOWN_ORGANIZATION.into()])? == Some(true);
+    if !found && dimension::is_clipped(organization) {
+        let long = format!("{named}) > {}", dimension::MAX_BYTES);
+        let names = |_: &str, from: &str| {
+            format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}")
+        };
+        let names = probe::<Vec<String>>(relation, &mapping, names, &[])?.unwrap_or_default();
+        found = names.iter().any(|name| dimension::bounded(name) == organization);
+    }
+    if found { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
 }
 
 /// Whether a source's log has rows in a range.
@@ -138,7 +142,7 @@ pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Resul
 
 /// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
 /// UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the active snapshot.
-fn probe<T: FromDatum>(
+fn probe<T: FromDatum + IntoDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
     sql: impl FnOnce(&str, &str) -> String,
