@@ -140,8 +140,9 @@ pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Resul
     )
 }
 
-/// One value from the log, read with its owner's rights. `sql` gets created_at and the FROM clause; instants are passed and returned as
-/// UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the active snapshot.
+/// One value from the log, read with its owner's rights. `sql` gets created_at, as its index has it,
+/// and the FROM clause. The time zone is UTC, so an instant compares with a timestamp or a date as
+/// their rows are read. As seen by the active snapshot.
 fn probe<T: FromDatum + IntoDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
@@ -153,9 +154,8 @@ fn probe<T: FromDatum + IntoDatum>(
     let (from, at) = unsafe {
         let open = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
         let from = from_clause(open)?;
-        let utc = if created_at_type(open, mapping)? == pg_sys::TIMESTAMPTZOID { "" } else { "::timestamp" };
         pg_sys::table_close(open, pg_sys::NoLock as i32);
-        (from, format!("{}{utc}", mapping.created_at()?.sql()))
+        (from, mapping.created_at()?.sql())
     };
     query::one(&sql(&at, &from), arguments, See::Active)
 }
