@@ -450,7 +450,8 @@ BEGIN
     SELECT t.tgname AS name, t.tgrelid::regclass AS relation, format('%I.%I', s.relation_schema, s.relation_name) AS log INTO made
     FROM pg_event_trigger_ddl_commands() c
     JOIN pg_trigger t ON t.oid = c.objid AND t.tgnargs = 3
-    JOIN llm.source s ON s.id = split_part(encode(t.tgargs, 'escape'), '\000', 1)::int
+    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), '\000', 1) AS source) a
+    JOIN llm.source s ON s.id = CASE WHEN a.source ~ '^[0-9]{1,9}$' THEN a.source::int END
     WHERE c.classid = 'pg_trigger'::regclass AND t.tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure)
       AND NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
                       WHERE (r.oid = t.tgrelid OR r.oid IN (SELECT a.relid FROM pg_partition_ancestors(t.tgrelid) a))
