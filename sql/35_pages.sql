@@ -111,7 +111,7 @@ CREATE FUNCTION llm.access(org text) RETURNS json
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'llm_access_wrapper';
 COMMENT ON FUNCTION llm.access(text) IS
-    'what the caller may open for an organization, and why not (no_identity, not_member, role_required, plan_required), as JSON; organization, plan and role are null for whoever is no member. Never fails';
+    'what the caller may open for an organization, and why not (no_identity, not_member, role_required, plan_required), as JSON; organization, plan and role are null for whoever is no member. Fails only where a directory of the host cannot be read';
 
 -- Lists, for navigation: what the caller may open.
 

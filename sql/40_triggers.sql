@@ -17,11 +17,13 @@ COMMENT ON FUNCTION llm._read_log(int, regclass, timestamptz, timestamptz, text)
     'the rows of a log (relation NULL: all of it; else one table of its tree) read and aggregated as capture does, in the caller''s snapshot, with the log owner''s rights; half-open, organization NULL is all';
 
 CREATE VIEW llm._trigger AS
+-- Arguments can be anybody's words: NULL where they are no numbers, so that the view never fails.
 SELECT t.tgrelid AS relation,
-       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int AS source,
-       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 2)::int AS version,
-       pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 3) AS role
+       CASE WHEN a.arguments[1] OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' THEN a.arguments[1]::int END AS source,
+       CASE WHEN a.arguments[2] OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' THEN a.arguments[2]::int END AS version,
+       a.arguments[3] AS role
 FROM pg_catalog.pg_trigger t
+CROSS JOIN LATERAL (SELECT pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS arguments) a
 WHERE t.tgname = 'llm_capture_insert' AND t.tgfoid = 'llm._capture()'::pg_catalog.regprocedure;
 COMMENT ON VIEW llm._trigger IS 'relations that carry the capture triggers, and the source their arguments name';
 
@@ -83,7 +85,9 @@ SELECT t.tgrelid AS relation,
             ELSE 'O' END::"char" AS wanted,
        s.id AS source
 FROM pg_catalog.pg_trigger t
-JOIN llm.source s ON s.id = pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int
+CROSS JOIN LATERAL (SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1) AS source) a
+-- Anybody may make a row trigger with any argument on a table of their own.
+JOIN llm.source s ON s.id = CASE WHEN a.source OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' THEN a.source::int END
 WHERE t.tgfoid IN ('llm._capture()'::pg_catalog.regprocedure, 'llm._capture_row()'::pg_catalog.regprocedure) AND t.tgname ^@ 'llm_capture_' AND t.tgnargs = 3;
 COMMENT ON VIEW llm._trigger_state IS
     'the capture triggers and when they should fire: A (ALWAYS) also in sessions with session_replication_role = replica; R (REPLICA) for the rows that a replication worker applies, for which statement triggers do not fire except for TRUNCATE; with ALWAYS there as well, the initial copy of a subscription would count twice';
@@ -460,7 +464,8 @@ BEGIN
     SELECT t.tgname AS name, t.tgrelid::regclass AS relation, format('%I.%I', s.relation_schema, s.relation_name) AS log INTO made
     FROM pg_event_trigger_ddl_commands() c
     JOIN pg_trigger t ON t.oid = c.objid AND t.tgnargs = 3
-    JOIN llm.source s ON s.id = split_part(encode(t.tgargs, 'escape'), '\000', 1)::int
+    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), '\000', 1) AS source) a
+    JOIN llm.source s ON s.id = CASE WHEN a.source ~ '^[0-9]{1,9}$' THEN a.source::int END
     WHERE c.classid = 'pg_trigger'::regclass AND t.tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure)
       AND NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
                       WHERE (r.oid = t.tgrelid OR r.oid IN (SELECT a.relid FROM pg_partition_ancestors(t.tgrelid) a))

@@ -38,6 +38,14 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 -- Of the policies and of llm.usage: they answer with what the caller may see anyway.
 GRANT EXECUTE ON FUNCTION llm._scope(), llm._labels(text), llm._count(llm.measures, int), llm._amount(llm.measures, int) TO PUBLIC;
+-- Of the operators of llm.measures: they compare what their caller has.
+GRANT EXECUTE ON FUNCTION
+    llm._measures_eq(llm.measures, llm.measures), llm._measures_ne(llm.measures, llm.measures),
+    llm._measures_lt(llm.measures, llm.measures), llm._measures_le(llm.measures, llm.measures),
+    llm._measures_gt(llm.measures, llm.measures), llm._measures_ge(llm.measures, llm.measures),
+    llm._measures_cmp(llm.measures, llm.measures),
+    llm._measures_hash(llm.measures), llm._measures_hash(llm.measures, bigint)
+TO PUBLIC;
 -- llm.usage runs with its reader's rights, so it needs the tables beneath; row-level security guards them.
 GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org, llm._pending,
     llm.organization, llm.project, llm.api_key, llm.app_user, llm.membership, llm.model_alias

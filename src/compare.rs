@@ -34,7 +34,7 @@ pub struct Sides {
     pub waiting: Deltas,
     pub pending: Vec<Waiting>,
     /// Requests that should stand less those that do, by source, organization and bucket.
-    pub balance: HashMap<(i32, String, Micros), i64>,
+    pub balance: HashMap<(i32, String, Micros), i128>,
 }
 
 impl Sides {
@@ -76,15 +76,13 @@ impl Sides {
             let requests = record.measures()?.counts[REQUESTS];
             sides.count(record.source, organization, record.bucket, if is_kept { requests } else { -requests });
             let place = place.ok_or_else(|| Error::internal("pending row without a place"))?;
-            // SAFETY: the column is a tid; it is copied.
-            let place = unsafe { *place.cast_mut_ptr::<pg_sys::ItemPointerData>() };
             sides.pending.push(Waiting { source: record.source, organization: organization.to_string(), bucket: record.bucket, place });
             Ok(())
         })?;
         Ok(sides)
     }
 
-    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i64) {
+    fn count(&mut self, source: i32, organization: &str, begin: Micros, requests: i128) {
         *self.balance.entry((source, organization.to_string(), begin)).or_default() += requests;
     }
 }

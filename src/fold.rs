@@ -13,7 +13,7 @@ use std::collections::HashMap;
 pub fn batch(limit: i64) -> Result<i64> {
     rollup::lock(rollup::Work::Fold)?;
     let mut deltas = Deltas::default();
-    let mut skipped: HashMap<i32, i64> = HashMap::new();
+    let mut skipped: HashMap<i32, i128> = HashMap::new();
     let mut taken = 0;
     // After the lock, so that everything the holder before us did is seen; under REPEATABLE READ the transaction's.
     let snapshot = Snapshot::of_statement();
@@ -32,6 +32,8 @@ pub fn batch(limit: i64) -> Result<i64> {
     drop(snapshot);
     rollup::apply(&deltas, &Level::EVERY)?;
     for (source, values) in skipped {
+        // A value is skipped once: more than bigint holds would take as many rows.
+        let values = i64::try_from(values).unwrap_or(i64::MAX);
         Spi::run_with_args("UPDATE llm.source SET skipped_values = skipped_values + $2 WHERE id = $1", &[source.into(), values.into()])?;
     }
     Ok(taken)

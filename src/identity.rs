@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::query::{self, See};
 use crate::rights::{self, ActingAs};
+use llm_analytics_core::dimension;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -209,7 +210,9 @@ fn binding(role: pg_sys::Oid) -> Result<Option<Caller>> {
         return Ok(bound);
     }
     query::each(sql, &[role.into(), name(role).into()], See::Active, |row| {
-        bound = Some(row.get::<String>(1).map_or(Caller::Everything, Caller::User));
+        // One that an earlier version bound may be longer than ids are kept.
+        let user = row.get::<String>(1).map(|user| dimension::bounded(&user).into_owned());
+        bound = Some(user.map_or(Caller::Everything, Caller::User));
         Ok(())
     })?;
     Ok(bound)

@@ -50,6 +50,26 @@ extension_sql_file!("../sql/90_grants.sql", name = "grants", requires = ["polici
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    without_backtraces();
     guc::register();
     worker::register();
+}
+
+/// pgrx puts a Rust backtrace into the DETAIL of each error of PostgreSQL's that passes through us,
+/// where RUST_BACKTRACE is set in the server's environment, and DETAIL goes to clients. Rust's
+/// library, of which we have a copy of our own, reads the environment once: at the first capture,
+/// which is this one.
+fn without_backtraces() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    let before = std::env::var_os(NAME);
+    // SAFETY: PostgreSQL loads libraries in processes of one thread. The variable is as it was
+    // afterwards, for other extensions.
+    unsafe {
+        std::env::set_var(NAME, "0");
+        drop(std::backtrace::Backtrace::capture());
+        match before {
+            Some(value) => std::env::set_var(NAME, value),
+            None => std::env::remove_var(NAME),
+        }
+    }
 }

@@ -87,6 +87,16 @@ fn numeric_datum(amount: Money) -> pg_sys::Datum {
     unsafe { pg_sys::OidInputFunctionCall(pg_sys::Oid::from(pg_sys::F_NUMERIC_IN), text.as_ptr().cast_mut(), pg_sys::InvalidOid, -1) }
 }
 
+/// A count for a column of type bigint. 22003 where it does not fit: an error of the question that
+/// asked for it, and of nobody else's.
+pub fn bigint(name: &str, count: i128) -> Result<i64> {
+    i64::try_from(count).map_err(|_| {
+        Error::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, format!("\"{name}\" is out of range for type bigint"))
+            .detail("The number is kept and added up exactly, but does not fit into the column.")
+            .hint("Ask for a shorter range, or for JSON, whose numbers have no bound: llm.analytics_activity() and its kind.")
+    })
+}
+
 /// For functions that return it.
 pub fn numeric(amount: Money) -> Result<AnyNumeric> {
     AnyNumeric::try_from(amount.to_string().as_str()).map_err(|error| Error::internal(error.to_string()))
@@ -159,14 +169,16 @@ unsafe fn send(call: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
 unsafe fn place(call: pg_sys::FunctionCallInfo, places: usize) -> Result<usize> {
     // SAFETY: the second argument is an int.
     let at = unsafe { argument(call, 1) }.value() as i32;
-    usize::try_from(at).ok().filter(|at| *at < places).ok_or_else(|| Error::internal("no such measure"))
+    usize::try_from(at).ok().filter(|at| *at < places).ok_or_else(|| {
+        Error::argument("no such measure", format!("Measures are numbered from 0 to {}, in the order of the columns of llm.usage.", places - 1))
+    })
 }
 
 unsafe fn count(call: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
     // SAFETY: a value of the type and a place.
     unsafe {
         let at = place(call, COUNTS.len())?;
-        Ok(pg_sys::Datum::from(from_datum(argument(call, 0))?.counts[at]))
+        Ok(pg_sys::Datum::from(bigint(COUNTS[at], from_datum(argument(call, 0))?.counts[at])?))
     }
 }
 

@@ -8,33 +8,35 @@ use crate::error::{Error, Result};
 use crate::source::column::same_bytes;
 use llm_analytics_core::delta::{Deltas, Kind};
 use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
-// pgrx has no bindings of these. None raises an error for what it is given here.
+// pgrx has no binding of it.
 unsafe extern "C-unwind" {
     /// catalog/partition.h: the tables above a partition.
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
-    /// replication/logicalworker.h: whether we apply a subscription.
-    fn IsLogicalWorker() -> bool;
 }
 
-/// A row that the running statement moved; one of a statement's is enough.
+/// A row that a running statement moved. One of each partition that a statement moved rows out of is
+/// enough. Statements nest: a trigger of the host may run another MERGE before ours is checked, and
+/// anybody may put the row trigger on a table of their own, so each is remembered by itself.
 #[derive(Clone, Copy)]
 struct Moved {
     source: i32,
+    leaf: pg_sys::Oid,
+    /// How deep in triggers: the same for all triggers of one statement.
+    depth: i32,
     /// The (sub)transaction that moved it; where that has ended, there is nothing to be checked and the rest is not valid any more.
     xid: pg_sys::TransactionId,
-    leaf: pg_sys::Oid,
     tuple: pg_sys::HeapTuple,
 }
 
 thread_local! {
-    static MOVED: Cell<Option<Moved>> = const { Cell::new(None) };
+    static MOVED: RefCell<Vec<Moved>> = const { RefCell::new(Vec::new()) };
 }
 
-fn pending() -> Option<Moved> {
-    // SAFETY: a lookup in the state of our own transaction.
-    MOVED.get().filter(|moved| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(moved.xid) })
+fn depth() -> i32 {
+    // SAFETY: reads a variable of the trigger manager.
+    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
 }
 
 /// After a row left a partition: remembers it if it was moved, not deleted. Row events fire before those of their statement.
@@ -44,14 +46,46 @@ fn pending() -> Option<Moved> {
 pub unsafe fn note(data: &pg_sys::TriggerData, source: i32) {
     // SAFETY: as the caller promises; the copy lives as long as the transaction.
     unsafe {
-        if !is_moved(&(*(*data.tg_trigtuple).t_data).t_ctid) || pending().is_some_and(|moved| moved.source == source) {
+        if !is_moved(&(*(*data.tg_trigtuple).t_data).t_ctid) {
+            return;
+        }
+        let (leaf, depth) = ((*data.tg_relation).rd_id, depth());
+        let is_known = MOVED.with_borrow_mut(|moved| {
+            moved.retain(|moved| pg_sys::TransactionIdIsCurrentTransactionId(moved.xid));
+            moved.iter().any(|moved| (moved.source, moved.leaf, moved.depth) == (source, leaf, depth))
+        });
+        if is_known {
             return;
         }
         let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
         let tuple = pg_sys::heap_copytuple(data.tg_trigtuple);
         pg_sys::MemoryContextSwitchTo(previous);
-        MOVED.set(Some(Moved { source, xid: pg_sys::GetCurrentTransactionId(), leaf: (*data.tg_relation).rd_id, tuple }));
+        let moved = Moved { source, leaf, depth, xid: pg_sys::GetCurrentTransactionId(), tuple };
+        MOVED.with_borrow_mut(|all| all.push(moved));
     }
+}
+
+/// The rows that a statement on a table moved out of its partitions. They are forgotten: the
+/// statement is checked once.
+unsafe fn take(source: i32, root: pg_sys::Oid) -> Vec<Moved> {
+    let all = MOVED.with_borrow(Vec::clone);
+    if all.is_empty() {
+        return all;
+    }
+    let depth = depth();
+    let of_statement = |moved: &Moved| {
+        // SAFETY: lookups in the state of our own transaction and in the catalog; an error of
+        // PostgreSQL becomes a panic that runs destructors.
+        unsafe {
+            moved.source == source
+                && moved.depth == depth
+                && pg_sys::TransactionIdIsCurrentTransactionId(moved.xid)
+                && pg_sys::list_member_oid(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(moved.leaf)), root)
+        }
+    };
+    let (taken, left) = all.into_iter().partition(of_statement);
+    MOVED.set(left);
+    taken
 }
 
 /// What a replication worker's deletion put among the kept ones, and the start of its message.
@@ -69,7 +103,7 @@ thread_local! {
 /// The message that a replication worker applies: its transaction and when it began (`begin_replication_step`). None elsewhere.
 fn message() -> Option<(pg_sys::TransactionId, pg_sys::TimestampTz)> {
     // SAFETY: reads state of our own process and transaction, which has written something.
-    unsafe { IsLogicalWorker().then(|| (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentStatementStartTimestamp())) }
+    unsafe { pg_sys::IsLogicalWorker().then(|| (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentStatementStartTimestamp())) }
 }
 
 /// A row that a replication worker deleted goes on counting. But where it applies an UPDATE that moves the row to another partition, it deletes
@@ -105,15 +139,21 @@ pub fn is_moved(ctid: &pg_sys::ItemPointerData) -> bool {
 /// # Safety
 /// `data` is that of an AFTER UPDATE statement trigger.
 pub unsafe fn check(data: &pg_sys::TriggerData, source: i32) -> Result<()> {
-    let Some(moved) = pending().filter(|moved| moved.source == source) else { return Ok(()) };
-    MOVED.set(None);
+    // SAFETY: as the caller promises.
+    let moved = unsafe { take(source, (*data.tg_relation).rd_id) };
+    // SAFETY: as the caller promises; the statement moved these rows.
+    if moved.iter().all(|moved| unsafe { is_held(data, moved) }) {
+        return Ok(());
+    }
+    Err(Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "MERGE cannot move rows of an attached request log to another partition")
+        .detail("PostgreSQL does not show these rows to the triggers that count them.")
+        .hint("Move them with UPDATE, or with DELETE and INSERT after SET LOCAL llm.on_delete = 'subtract'."))
+}
+
+/// Whether the old table of a statement holds a row that it moved.
+unsafe fn is_held(data: &pg_sys::TriggerData, moved: &Moved) -> bool {
     // SAFETY: the statement holds its locks on both relations; slots and conversion are freed here, or with the statement's memory.
-    let is_held = unsafe {
-        // Anybody may put the row trigger on a table of their own.
-        let ancestors = get_partition_ancestors(moved.leaf);
-        if !pg_sys::list_member_oid(ancestors, (*data.tg_relation).rd_id) {
-            return Ok(());
-        }
+    unsafe {
         let leaf = pg_sys::table_open(moved.leaf, pg_sys::NoLock as i32);
         let root = (*data.tg_relation).rd_att;
         let map = pg_sys::convert_tuples_by_name((*leaf).rd_att, root);
@@ -125,13 +165,7 @@ pub unsafe fn check(data: &pg_sys::TriggerData, source: i32) -> Result<()> {
         pg_sys::ExecDropSingleTupleTableSlot(wanted);
         pg_sys::table_close(leaf, pg_sys::NoLock as i32);
         is_held
-    };
-    if is_held {
-        return Ok(());
     }
-    Err(Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "MERGE cannot move rows of an attached request log to another partition")
-        .detail("PostgreSQL does not show these rows to the triggers that count them.")
-        .hint("Move them with UPDATE, or with DELETE and INSERT after SET LOCAL llm.on_delete = 'subtract'."))
 }
 
 /// Whether a transition table holds a row, compared byte by byte.

@@ -163,28 +163,58 @@ pub fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| Error::internal("text is not UTF-8"))
 }
 
-/// Runs a statement that returns rows of this shape, and calls `f` with each and with the datum that follows its columns, if any.
+/// Runs a statement that returns rows of this shape, and calls `f` with each and with the place in
+/// `_pending` that follows its columns, if any. XX000 where the statement returns something else.
 pub fn records(
     sql: &str,
     arguments: &[pgrx::datum::DatumWithOid<'_>],
     see: See,
-    mut f: impl FnMut(&Record<'_>, Option<pg_sys::Datum>) -> Result<()>,
+    mut f: impl FnMut(&Record<'_>, Option<pg_sys::ItemPointerData>) -> Result<()>,
 ) -> Result<()> {
+    let mut is_checked = false;
     // Made before the connection, whose end would free it; entered row by row, because the connection has a context of its own.
     let mut rows = RowMemory::new();
     query::each(sql, arguments, see, |row| {
         let _entered = rows.enter();
-        // SAFETY: the statement returns these columns, none of them NULL, and at most one more; the record is used within its row.
+        if !std::mem::replace(&mut is_checked, true) {
+            check_shape(row.descriptor)?;
+        }
+        // SAFETY: the columns are these, and at most a tid more, and none is NULL; the record is
+        // used within its row, and the tid is copied.
         unsafe {
+            if u32::from((*(*row.tuple).t_data).t_infomask) & pg_sys::HEAP_HASNULL != 0 {
+                return Err(Error::internal("a row of llm._pending has a NULL"));
+            }
             let mut is_null = true;
-            let next = if (*row.descriptor).natts as usize > COLUMNS {
-                pg_sys::SPI_getbinval(row.tuple, row.descriptor, COLUMNS as i32 + 1, &mut is_null)
+            let place = if (*row.descriptor).natts as usize > COLUMNS {
+                let place = pg_sys::SPI_getbinval(row.tuple, row.descriptor, COLUMNS as i32 + 1, &mut is_null);
+                Some(*place.cast_mut_ptr::<pg_sys::ItemPointerData>())
             } else {
-                pg_sys::Datum::from(0)
+                None
             };
-            f(&record(row.tuple, row.descriptor), (!is_null).then_some(next))
+            f(&record(row.tuple, row.descriptor), place)
         }
     })
+}
+
+/// XX000 where a result does not have the columns of a record, with or without a place behind them.
+fn check_shape(descriptor: pg_sys::TupleDesc) -> Result<()> {
+    // SAFETY: the descriptor is a result's; the type of measures is that of the table's column.
+    let (found, measures) = unsafe { ((*descriptor).natts as usize, pg_sys::get_atttype(own_table(c"_pending")?, COLUMNS as i16)) };
+    let mut wanted = [pg_sys::TEXTOID; COLUMNS + 1];
+    wanted[..3].copy_from_slice(&[pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID, pg_sys::INT2OID]);
+    wanted[COLUMNS - 1] = measures;
+    wanted[COLUMNS] = pg_sys::TIDOID;
+    if found != COLUMNS && found != COLUMNS + 1 {
+        return Err(Error::internal(format!("a result has {found} columns, not those of llm._pending")));
+    }
+    for (at, wanted) in (1..).zip(&wanted[..found]) {
+        // SAFETY: as above.
+        if unsafe { pg_sys::SPI_gettypeid(descriptor, at) } != *wanted {
+            return Err(query::mismatch(descriptor, at, *wanted));
+        }
+    }
+    Ok(())
 }
 
 /// Calls `f` with the pending rows of an organization, as the active snapshot sees them.

@@ -3,10 +3,10 @@
 //! pgrx's `select` is read-only only while the transaction has written nothing: afterwards it takes a new snapshot, which under REPEATABLE
 //! READ is an old one. What must see one particular snapshot comes through here.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, raise_or};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// Which state a statement sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,16 +26,41 @@ pub struct Row {
 }
 
 impl Row {
-    /// The value of a column, counted from 1; None where it is NULL. `T` is the Rust type of the column's SQL type.
-    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+    /// The value of a column, counted from 1; None where it is NULL. `T` is the Rust type of the
+    /// column's SQL type, or of one that PostgreSQL would relabel as it; XX000 where it is not.
+    pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Option<T> {
         let mut is_null = false;
-        // SAFETY: the tuple is one of the descriptor's; the value is copied out of the statement's memory.
+        // SAFETY: the tuple is one of the descriptor's; its column has the type that is read; the
+        // value is copied out of the statement's memory.
         unsafe {
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
             let type_oid = pg_sys::SPI_gettypeid(self.descriptor, column);
+            if type_oid != T::type_oid() && !is_relabeled(type_oid, T::type_oid()) {
+                raise_or(Err(mismatch(self.descriptor, column, T::type_oid())))
+            }
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
             let mut outer = pgrx::PgMemoryContexts::For(self.outer);
             outer.switch_to(|_| T::from_polymorphic_datum(datum, is_null, type_oid))
         }
+    }
+}
+
+/// Whether values of one type have the bytes of another: varchar those of text, regclass of oid, a
+/// domain of its base type.
+fn is_relabeled(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
+    // SAFETY: catalog lookups.
+    from != pg_sys::InvalidOid && unsafe { pg_sys::IsBinaryCoercible(from, to) }
+}
+
+/// XX000: a statement does not return what its reader takes it to.
+pub fn mismatch(descriptor: pg_sys::TupleDesc, column: i32, wanted: pg_sys::Oid) -> Error {
+    // SAFETY: the descriptor is a result's; names are palloc'd, and NULL where there is no such column.
+    unsafe {
+        let text = |name: *mut std::ffi::c_char| CStr::from_ptr(name).to_string_lossy().into_owned();
+        let name = pg_sys::SPI_fname(descriptor, column);
+        let name = if name.is_null() { column.to_string() } else { text(name) };
+        let found = pg_sys::SPI_gettypeid(descriptor, column);
+        let (found, wanted) = (text(pg_sys::format_type_be(found)), text(pg_sys::format_type_be(wanted)));
+        Error::internal(format!("column \"{name}\" of a result has type {found}, not {wanted}"))
     }
 }
 
@@ -98,7 +123,7 @@ fn run(
 }
 
 /// The first column of the first row; None where there is no row or it is NULL.
-pub fn one<T: FromDatum>(sql: &str, arguments: &[DatumWithOid<'_>], see: See) -> Result<Option<T>> {
+pub fn one<T: FromDatum + IntoDatum>(sql: &str, arguments: &[DatumWithOid<'_>], see: See) -> Result<Option<T>> {
     let mut value = None;
     let mut is_first = true;
     each(sql, arguments, see, |row| {

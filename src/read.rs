@@ -1,6 +1,7 @@
 //! Reading: sums by day and raw dimension values from the cheapest levels that are exact, plus what is pending, in the caller's snapshot.
 //! What keys are called is `breakdown`'s business.
 
+use crate::directory::Directories;
 use crate::error::{Error, Result};
 use crate::measures;
 use crate::pending::{self, Record};
@@ -25,19 +26,31 @@ use rustc_hash::FxHashMap;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     pub cost: Money,
-    pub requests: i64,
-    pub input_tokens: i64,
-    pub output_tokens: i64,
-    pub total_tokens: i64,
-    pub errors: i64,
-    pub client_errors: i64,
-    pub cache_hits: i64,
+    pub requests: i128,
+    pub input_tokens: i128,
+    pub output_tokens: i128,
+    pub total_tokens: i128,
+    pub errors: i128,
+    pub client_errors: i128,
+    pub cache_hits: i128,
 }
 
-/// The counts of [`Totals`], in its order.
+/// The counts of [`Totals`], in its order, and the columns that show them.
 const COUNTS: [usize; 7] = [REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS, TOTAL_TOKENS, ERRORS, CLIENT_ERRORS, CACHE_HITS];
 
+const COLUMNS: [&str; 7] =
+    ["request_count", "input_tokens", "output_tokens", "total_tokens", "error_count", "client_error_count", "cache_count"];
+
 impl Totals {
+    /// The counts as columns of type bigint; 22003 where one does not fit.
+    pub fn bigints(&self) -> Result<[i64; 7]> {
+        let mut counts = [0; 7];
+        for ((bigint, name), count) in counts.iter_mut().zip(COLUMNS).zip(self.counts()) {
+            *bigint = measures::bigint(name, count)?;
+        }
+        Ok(counts)
+    }
+
     pub fn add(&mut self, other: &Totals) -> Result<()> {
         self.cost = self.cost.checked_add(other.cost).ok_or(Overflow)?;
         for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
@@ -62,7 +75,7 @@ impl Totals {
         Ok(())
     }
 
-    fn counts_mut(&mut self) -> [&mut i64; 7] {
+    fn counts_mut(&mut self) -> [&mut i128; 7] {
         [
             &mut self.requests,
             &mut self.input_tokens,
@@ -74,7 +87,7 @@ impl Totals {
         ]
     }
 
-    fn counts(&self) -> [i64; 7] {
+    fn counts(&self) -> [i128; 7] {
         [self.requests, self.input_tokens, self.output_tokens, self.total_tokens, self.errors, self.client_errors, self.cache_hits]
     }
 
@@ -84,11 +97,11 @@ impl Totals {
 
     /// Percent of the requests that could fail for reasons of ours.
     pub fn error_rate(&self) -> String {
-        percent(self.errors.into(), i128::from(self.requests) - i128::from(self.client_errors))
+        percent(self.errors, self.requests - self.client_errors)
     }
 
     pub fn cache_rate(&self) -> String {
-        percent(self.cache_hits.into(), self.requests.into())
+        percent(self.cache_hits, self.requests)
     }
 }
 
@@ -103,8 +116,20 @@ pub struct Filter {
 
 /// Usage that is somebody's: the log's user where it has one, else the creator of the key.
 pub struct Owner {
+    /// '' is nobody: then only usage without a user, with one of the keys.
     pub user: String,
     pub keys: Vec<String>,
+}
+
+impl Owner {
+    /// Of usage that is nobody's: it has no user, and its key, if it has one, no known creator.
+    pub fn nobody(directories: &Directories, organization: &str) -> Result<Owner> {
+        let mut keys = used(organization, Dimension::ApiKey)?;
+        let owned = directories.owners(&keys)?;
+        keys.retain(|key| !owned.contains_key(key));
+        keys.push(String::new());
+        Ok(Owner { user: String::new(), keys })
+    }
 }
 
 impl Filter {
@@ -116,7 +141,7 @@ impl Filter {
             && self.keys.as_ref().is_none_or(|keys| is_one_of(keys))
             && self.owner.as_ref().is_none_or(|owner| {
                 let user = of(Dimension::User);
-                owner.user.as_bytes() == user || (user.is_empty() && is_one_of(&owner.keys))
+                if user.is_empty() { is_one_of(&owner.keys) } else { owner.user.as_bytes() == user }
             })
     }
 }
@@ -305,7 +330,7 @@ fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
     for (is_asked, dimensions, condition) in [
         (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $1"),
         (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($2)"),
-        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "(x.user_id = $3 OR (x.user_id = '' AND x.api_key_id = ANY ($4)))"),
+        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "CASE x.user_id WHEN '' THEN x.api_key_id = ANY ($4) ELSE x.user_id = $3 END"),
     ] {
         if is_asked {
             needed.extend_from_slice(dimensions);
@@ -333,6 +358,22 @@ pub fn is_used(organization: &str, filter: &Filter) -> Result<bool> {
     let mut arguments = arguments(filter);
     arguments.push(organization.into());
     Ok(query::one::<bool>(&sql, &arguments, See::Active)?.unwrap_or(false))
+}
+
+/// The values of a dimension that occur in usage of an organization.
+pub fn used(organization: &str, dimension: Dimension) -> Result<Vec<String>> {
+    let column = dimension.column();
+    let sql = format!(
+        "SELECT s.{column} FROM llm.series s WHERE s.org = (SELECT o.org FROM llm._org o WHERE o.organization_id = $1) AND s.level = 0 AND s.{column} <> ''
+         UNION
+         SELECT p.{column} FROM llm._pending p WHERE p.organization_id = $1 AND p.kind = 0 AND p.{column} <> ''"
+    );
+    let mut found = Vec::new();
+    query::each(&sql, &[organization.into()], See::Active, |row| {
+        found.extend(row.get::<String>(1));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// The first local day of which every attached log is complete, None where all are.

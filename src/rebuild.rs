@@ -82,7 +82,7 @@ pub fn piece(range: &Range, loss: Loss) -> Result<i64> {
         let _snapshot = Snapshot::of_statement();
         Sides::read(range, &attached(range.source, See::Active)?, &Finals::sealed()?)?
     };
-    let fallen: HashMap<&(i32, String, Micros), i64> = match loss {
+    let fallen: HashMap<&(i32, String, Micros), i128> = match loss {
         Loss::Allow => HashMap::new(),
         Loss::Refuse | Loss::Seal => {
             sides.balance.iter().filter(|(_, requests)| **requests < 0).map(|(key, requests)| (key, *requests)).collect()

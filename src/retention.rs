@@ -59,6 +59,7 @@ pub fn set(caller: pg_sys::Oid, relation: pg_sys::Oid, keep: Option<Interval>) -
 
 /// Erases an organization from everything of ours; how many rows of numbers. Refused while an attached log still has rows of it.
 pub fn forget(organization: &str) -> Result<i64> {
+    let organization = bounded(organization);
     // Nobody folds, rebuilds or takes rows in meanwhile.
     rebuild::lock_logs(None)?;
     let mut sources = Vec::new();
@@ -69,7 +70,7 @@ pub fn forget(organization: &str) -> Result<i64> {
     for source in sources {
         let found = {
             let _latest = Snapshot::latest();
-            log::has_organization(source, organization)?
+            log::has_organization(source, &organization)?
         };
         if let Some(name) = found {
             return Err(Error::new(
@@ -80,5 +81,5 @@ pub fn forget(organization: &str) -> Result<i64> {
             .hint("Delete its rows first, or detach the log."));
         }
     }
-    Ok(query::one::<i64>("SELECT llm._erase($1)", &[bounded(organization).into_owned().into()], See::New)?.unwrap_or(0))
+    Ok(query::one::<i64>("SELECT llm._erase($1)", &[organization.into_owned().into()], See::New)?.unwrap_or(0))
 }

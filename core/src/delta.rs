@@ -18,17 +18,19 @@ pub enum Kind {
     Skipped = 2,
 }
 
-/// The measures of a row or of a sum of rows.
+/// The measures of a row or of a sum of rows. A row's numbers are below 10^15, and a sum of more
+/// rows than any disk holds stays within these types: nobody's rows can make a sum fail. What a
+/// question returns may be narrower, and is checked there.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Measures {
-    pub counts: [i64; measure::COUNTS.len()],
+    pub counts: [i128; measure::COUNTS.len()],
     pub amounts: [Money; measure::AMOUNTS.len()],
 }
 
 impl Measures {
     pub fn add(&mut self, other: &Measures, sign: i64) -> Result<(), Overflow> {
-        for (total, count) in self.counts.iter_mut().zip(other.counts) {
-            *total = total.checked_add(sign * count).ok_or(Overflow)?;
+        for (total, count) in self.counts.iter_mut().zip(&other.counts) {
+            *total = if sign < 0 { total.checked_sub(*count) } else { total.checked_add(*count) }.ok_or(Overflow)?;
         }
         for (total, amount) in self.amounts.iter_mut().zip(other.amounts) {
             if !amount.is_zero() {
@@ -58,7 +60,7 @@ impl Row<'_> {
     }
 }
 
-/// A sum overflowed: more than the measures' types can hold.
+/// A sum is more than its type can hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
 
@@ -168,7 +170,7 @@ impl Deltas {
 mod tests {
     use super::*;
 
-    fn row<'a>(organization: &'a str, project: &'a str, requests: i64, cost: &str) -> Row<'a> {
+    fn row<'a>(organization: &'a str, project: &'a str, requests: i128, cost: &str) -> Row<'a> {
         let mut row = Row { organization: organization.into(), ..Row::default() };
         row.dimensions[Dimension::Project as usize] = project.into();
         row.measures.counts[measure::REQUESTS] = requests;

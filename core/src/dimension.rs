@@ -54,6 +54,12 @@ pub fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
     format!("{}{suffix}", &text[..end]).into()
 }
 
+/// Whether a text may be what [`bounded`] made of a longer one.
+pub fn is_clipped(text: &str) -> bool {
+    let hash = text.as_bytes().iter().rev().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();
+    text.len() <= MAX_BYTES && text.len() + 4 > MAX_BYTES && hash >= 16 && text.as_bytes()[text.len() - 17] == b'#'
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +71,9 @@ mod tests {
         let (cut_one, cut_two) = (bounded(&one), bounded(&two));
         assert!(cut_one.len() <= MAX_BYTES && cut_one != cut_two);
         assert_eq!(cut_one.split('#').next().unwrap(), "é".repeat(91));
+        assert!(is_clipped(&cut_one) && is_clipped(&cut_two) && bounded(&cut_one) == cut_one);
+        assert!(is_clipped(&bounded(&"😀".repeat(51))) && is_clipped(&bounded(&"f".repeat(201))));
+        assert!(!is_clipped("") && !is_clipped("#0123456789abcdef") && !is_clipped(&"f".repeat(200)));
     }
 
     #[test]

@@ -25,6 +25,13 @@ const fn optional(name: &'static str) -> Field {
     Field { name, required: false }
 }
 
+impl Field {
+    /// Whether it holds ids, of which long ones are clipped as the log's are.
+    pub fn is_id(name: &str) -> bool {
+        name == "id" || name.ends_with("_id")
+    }
+}
+
 impl Kind {
     pub const ALL: [Kind; 5] = [Kind::Organization, Kind::Project, Kind::ApiKey, Kind::User, Kind::Membership];
     /// For hints.

@@ -12,8 +12,8 @@ SELECT pg_catalog.trim_scale(
            * pg_catalog.div(2 * pg_catalog.abs(d.change) * 10000 + pg_catalog.abs(d.total), nullif(2 * pg_catalog.abs(d.total), 0)) * 0.0001)::text
        END
 FROM (SELECT r.cost_before::numeric AS cost_before, r.change::numeric AS change, r.requests_before::numeric AS requests_before,
-             r.requests_after::numeric AS requests_after, (r.requests_after::numeric - r.requests_before) * r.cost_before::numeric AS more,
+             r.requests_after::numeric AS requests_after, (r.requests_after::numeric - r.requests_before::numeric) * r.cost_before::numeric AS more,
              $5::numeric AS total, r.at
-      FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]), pg_catalog.unnest($4::bigint[]))
+      FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]))
            WITH ORDINALITY AS r(cost_before, change, requests_before, requests_after, at)) d
 ORDER BY d.at

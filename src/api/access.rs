@@ -2,7 +2,7 @@
 
 use crate::access::{self, Reason, Standing};
 use crate::api::answer::json;
-use crate::api::arguments::required;
+use crate::api::arguments::{bounded, required, required_id};
 use crate::directory::{Directories, attach};
 use crate::error::{Error, Result};
 use crate::identity::{self, Asker, Caller};
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 #[pg_extern(sql = false)]
 fn llm_act_as(user_id: Option<String>) -> std::result::Result<(), ErrorReport> {
-    Ok(identity::asked(|asker| identity::act_as(asker, required("user_id", user_id)?))?)
+    Ok(identity::asked(|asker| identity::act_as(asker, required_id("user_id", user_id)?))?)
 }
 
 #[pg_extern(sql = false)]
@@ -25,7 +25,7 @@ fn llm_bind_role(role: Option<String>, user_id: Option<String>, all_organization
     if user_id.is_none() && !all_organizations {
         return Err(Error::null("user_id").into());
     }
-    Ok(identity::bind(&role, user_id, all_organizations)?)
+    Ok(identity::bind(&role, user_id.map(bounded), all_organizations)?)
 }
 
 #[pg_extern(sql = false)]
@@ -78,6 +78,7 @@ fn llm_access(org: Option<String>) -> std::result::Result<Option<String>, ErrorR
 }
 
 fn what_is_open(asker: &Asker, org: Option<String>) -> Result<String> {
+    let org = org.map(bounded);
     let directories = Directories::load()?;
     let standing = match &org {
         Some(org) => access::standing(asker, &directories, org)?,

@@ -2,7 +2,7 @@
 
 use crate::access;
 use crate::api::answer::{Activity, date, json};
-use crate::api::arguments::{Days, bounded, group_by, required};
+use crate::api::arguments::{Days, bounded, group_by, required, required_id};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ struct Answer {
 }
 
 fn answer(asker: &Asker, arguments: Arguments) -> Result<Answer> {
-    let org = required("org", arguments.org)?;
+    let org = required_id("org", arguments.org)?;
     let group_text = required("group_by", arguments.group_by)?;
     let tz = required("tz", arguments.tz)?;
     let group_by = group_by(&group_text)?;
@@ -45,17 +45,15 @@ fn answer(asker: &Asker, arguments: Arguments) -> Result<Answer> {
     }
     let directories = Directories::load()?;
     access::require_organization(asker, &directories, &org)?;
-    let owner = match arguments.user_id {
-        Some(user) => Some(Owner { keys: directories.keys_of(&user)?, user: bounded(&user) }),
+    let owner = match arguments.user_id.map(bounded) {
+        Some(user) if user.is_empty() => Some(Owner::nobody(&directories, &org)?),
+        Some(user) => Some(Owner { keys: directories.keys_of(&user)?, user }),
         None => None,
     };
-    let filter = Filter {
-        project: arguments.project.as_deref().map(bounded),
-        keys: arguments.api_key.as_deref().map(|key| vec![bounded(key)]),
-        owner,
-    };
+    // '' is what the numbers have where the usage is without one.
+    let filter = Filter { project: arguments.project.map(bounded), keys: arguments.api_key.map(|key| vec![bounded(key)]), owner };
     let dimensions = group_by.dimensions();
-    let groups = read::groups(&Asked { organization: &bounded(&org), starts: &asked.starts()?, filter: &filter, dimensions })?;
+    let groups = read::groups(&Asked { organization: &org, starts: &asked.starts()?, filter: &filter, dimensions })?;
     let mut found = Breakdown::new(&directories, &groups, dimensions, group_by)?;
     if let Some(top) = arguments.top.and_then(|top| usize::try_from(top).ok()) {
         found.keep(top)?;
@@ -160,17 +158,6 @@ fn llm_activity(
 
 fn cell(date: Date, key: Option<String>, label: Option<String>, totals: &Totals) -> Result<Cell> {
     let cost = crate::measures::numeric(totals.cost)?;
-    Ok((
-        date,
-        key,
-        label,
-        cost,
-        totals.requests,
-        totals.input_tokens,
-        totals.output_tokens,
-        totals.total_tokens,
-        totals.errors,
-        totals.client_errors,
-        totals.cache_hits,
-    ))
+    let [requests, input_tokens, output_tokens, total_tokens, errors, client_errors, cache_hits] = totals.bigints()?;
+    Ok((date, key, label, cost, requests, input_tokens, output_tokens, total_tokens, errors, client_errors, cache_hits))
 }

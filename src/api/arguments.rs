@@ -19,9 +19,15 @@ fn shown(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// An id as the log's dimensions are read.
-pub fn bounded(id: &str) -> String {
-    dimension::bounded(id).into_owned()
+/// An id as the log's dimensions are read: long ones are clipped. Every id that comes in goes
+/// through here, or is read from a directory, which does the same.
+pub fn bounded(id: String) -> String {
+    dimension::bounded(&id).into_owned()
+}
+
+/// An id that must be there: 22004 for NULL.
+pub fn required_id(argument: &str, id: Option<String>) -> Result<String> {
+    required(argument, id).map(bounded)
 }
 
 pub fn group_by(text: &str) -> Result<GroupBy> {

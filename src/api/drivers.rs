@@ -2,7 +2,7 @@
 
 use crate::access;
 use crate::api::answer::{Exact, date, exact, json};
-use crate::api::arguments::{Days, bad_range, bounded, required};
+use crate::api::arguments::{Days, bad_range, required, required_id};
 use crate::breakdown::{Breakdown, Entry, Kind, total};
 use crate::directory::Directories;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ use std::collections::HashMap;
 #[serde(rename_all = "camelCase")]
 struct Change {
     cost: Exact,
-    request_count: i64,
+    request_count: i128,
     percent: Option<Exact>,
 }
 
@@ -40,8 +40,8 @@ struct Driver {
     cost_after: Exact,
     change: Exact,
     share: Option<Exact>,
-    requests_before: i64,
-    requests_after: i64,
+    requests_before: i128,
+    requests_after: i128,
     volume: Exact,
     price: Exact,
 }
@@ -167,12 +167,11 @@ fn driver(change: Money, side: Sides, volume: Money, share: Option<String>) -> R
 /// Volume and share of each, by PostgreSQL's exact numeric.
 fn parts(ranked: &[(Money, Sides)], total: Money) -> Result<Vec<(Money, Option<String>)>> {
     let text = |f: fn(&(Money, Sides)) -> String| ranked.iter().map(f).collect::<Vec<String>>();
-    let count = |f: fn(&(Money, Sides)) -> i64| ranked.iter().map(f).collect::<Vec<i64>>();
     let arguments = [
         text(|(_, side)| side.before.cost.to_string()).into(),
         text(|(change, _)| change.to_string()).into(),
-        count(|(_, side)| side.before.requests).into(),
-        count(|(_, side)| side.after.requests).into(),
+        text(|(_, side)| side.before.requests.to_string()).into(),
+        text(|(_, side)| side.after.requests.to_string()).into(),
         total.to_string().into(),
     ];
     let mut found = Vec::with_capacity(ranked.len());
@@ -202,7 +201,7 @@ fn llm_analytics_drivers(
     compare_to: Option<Date>,
 ) -> std::result::Result<Option<String>, ErrorReport> {
     let answer = identity::asked(|asker| {
-        let org = required("org", org)?;
+        let org = required_id("org", org)?;
         let tz = required("tz", tz)?;
         let days = Days::parse(from, to, &tz)?;
         let compared = compared(&days.range, compare_from, compare_to)?;
@@ -215,7 +214,7 @@ fn llm_analytics_drivers(
 
 fn answer(directories: &Directories, org: &str, zone: &Zone, range: &DateRange, compared: &DateRange) -> Result<Answer> {
     let question =
-        Question { directories, organization: bounded(org), before: Days::ends(zone, compared)?, after: Days::ends(zone, range)? };
+        Question { directories, organization: org.to_string(), before: Days::ends(zone, compared)?, after: Days::ends(zone, range)? };
     const MODELS: &[Dimension] = &[Dimension::Mapping, Dimension::Provider];
     const KEYS: &[Dimension] = &[Dimension::Project, Dimension::ApiKey, Dimension::User];
     const APPLICATIONS: &[Dimension] = &[Dimension::Application];

@@ -2,11 +2,12 @@
 
 use crate::access::{self, Reach};
 use crate::api::answer::json;
-use crate::api::arguments::{bounded, required};
+use crate::api::arguments::{bounded, required_id};
 use crate::directory::Directories;
 use crate::error::Result;
 use crate::identity::{self, Asker, Caller};
 use crate::query::{self, See};
+use crate::read;
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::directory::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -54,22 +55,6 @@ struct ApiKey {
 #[serde(rename_all = "camelCase")]
 struct ApiKeys {
     api_keys: Vec<ApiKey>,
-}
-
-/// The values of a dimension that occur in usage of an organization.
-fn used(organization: &str, dimension: Dimension) -> Result<Vec<String>> {
-    let column = dimension.column();
-    let sql = format!(
-        "SELECT s.{column} FROM llm.series s WHERE s.org = (SELECT o.org FROM llm._org o WHERE o.organization_id = $1) AND s.level = 0 AND s.{column} <> ''
-         UNION
-         SELECT p.{column} FROM llm._pending p WHERE p.organization_id = $1 AND p.kind = 0 AND p.{column} <> ''"
-    );
-    let mut found = Vec::new();
-    query::each(&sql, &[bounded(organization).into()], See::Active, |row| {
-        found.extend(row.get::<String>(1));
-        Ok(())
-    })?;
-    Ok(found)
 }
 
 /// The ids in a directory whose rows say so.
@@ -127,13 +112,13 @@ fn llm_analytics_projects(org: Option<String>) -> std::result::Result<Option<Str
 }
 
 fn projects(asker: &Asker, org: Option<String>) -> Result<String> {
-    let org = required("org", org)?;
+    let org = required_id("org", org)?;
     let directories = Directories::load()?;
     let reach = access::require_member(asker, &directories, &org)?;
     let ids: BTreeSet<String> = match &reach {
         Reach::All => {
             let known = listed(&directories, Kind::Project, "organization_id", std::slice::from_ref(&org))?;
-            known.into_iter().chain(used(&org, Dimension::Project)?).collect()
+            known.into_iter().chain(read::used(&org, Dimension::Project)?).collect()
         }
         Reach::OwnKeys(user) => {
             let keys = directories.api_keys(&directories.keys_of(user)?)?;
@@ -162,14 +147,15 @@ fn llm_analytics_api_keys(org: Option<String>, project: Option<String>) -> std::
 }
 
 fn api_keys(asker: &Asker, org: Option<String>, project: Option<String>) -> Result<String> {
-    let org = required("org", org)?;
+    let org = required_id("org", org)?;
     let directories = Directories::load()?;
+    let project = project.map(bounded);
     let reach = access::require_member(asker, &directories, &org)?;
     let ids: BTreeSet<String> = match &reach {
         Reach::All => {
             let projects = listed(&directories, Kind::Project, "organization_id", std::slice::from_ref(&org))?;
             let known = listed(&directories, Kind::ApiKey, "project_id", &projects)?;
-            known.into_iter().chain(used(&org, Dimension::ApiKey)?).collect()
+            known.into_iter().chain(read::used(&org, Dimension::ApiKey)?).collect()
         }
         Reach::OwnKeys(user) => directories.keys_of(user)?.into_iter().collect(),
     };

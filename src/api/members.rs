@@ -2,7 +2,7 @@
 
 use crate::access;
 use crate::api::answer::{date, json, measures};
-use crate::api::arguments::{Days, ModelView, bounded, required};
+use crate::api::arguments::{Days, ModelView, required, required_id};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::Result;
@@ -77,14 +77,14 @@ fn people(directories: &Directories, org: &str, roles: &HashMap<String, String>,
 }
 
 fn table(asker: &Asker, org: Option<String>, from: Option<Date>, to: Option<Date>, tz: Option<String>) -> Result<(Days, Table)> {
-    let org = required("org", org)?;
+    let org = required_id("org", org)?;
     let tz = required("tz", tz)?;
     let days = Days::parse(from, to, &tz)?;
     let directories = Directories::load()?;
     access::require_organization(asker, &directories, &org)?;
     let starts = Days::ends(&days.zone, &days.range)?;
     let dimensions = GroupBy::User.dimensions();
-    let groups = read::groups(&Asked { organization: &bounded(&org), starts: &starts, filter: &Filter::default(), dimensions })?;
+    let groups = read::groups(&Asked { organization: &org, starts: &starts, filter: &Filter::default(), dimensions })?;
     let entries = Breakdown::new(&directories, &groups, dimensions, GroupBy::User)?.entries()?;
     let roles: HashMap<String, String> = directories.members(&org)?.into_iter().collect();
     let mut sums: HashMap<Option<String>, Totals> = entries.into_iter().map(|entry| (entry.name.key, entry.totals)).collect();
@@ -157,6 +157,7 @@ fn llm_members(
     let (_, table) = identity::asked(|asker| table(asker, org, from, to, tz))?;
     let mut rows = Vec::with_capacity(table.members.len());
     for Member { person, totals } in table.members {
+        let [requests, input_tokens, output_tokens, total_tokens, errors, client_errors, cache_hits] = totals.bigints()?;
         rows.push((
             person.user_id,
             Some(person.name),
@@ -164,13 +165,13 @@ fn llm_members(
             person.role,
             person.api_key_count,
             crate::measures::numeric(totals.cost)?,
-            totals.requests,
-            totals.input_tokens,
-            totals.output_tokens,
-            totals.total_tokens,
-            totals.errors,
-            totals.client_errors,
-            totals.cache_hits,
+            requests,
+            input_tokens,
+            output_tokens,
+            total_tokens,
+            errors,
+            client_errors,
+            cache_hits,
         ));
     }
     Ok(TableIterator::new(rows))
@@ -204,7 +205,7 @@ const TOP: usize = 5;
 
 fn page(directories: &Directories, org: &str, member: Person, filter: &Filter, days: &Days, view: ModelView) -> Result<String> {
     const DIMENSIONS: &[Dimension] = &[Dimension::Mapping, Dimension::Provider, Dimension::Application];
-    let groups = read::groups(&Asked { organization: &bounded(org), starts: &days.starts()?, filter, dimensions: DIMENSIONS })?;
+    let groups = read::groups(&Asked { organization: org, starts: &days.starts()?, filter, dimensions: DIMENSIONS })?;
     let by = |group_by| Breakdown::new(directories, &groups, DIMENSIONS, group_by);
     let models = by(view.group_by)?;
     let mut providers = by(GroupBy::Provider)?.entries()?;
@@ -252,8 +253,8 @@ type Range = (Option<Date>, Option<Date>, Option<String>);
 
 fn member(asker: &Asker, org: Option<String>, user_id: Option<String>, range: Range, model_view: Option<String>) -> Result<String> {
     let (from, to, tz) = range;
-    let org = required("org", org)?;
-    let user = required("user_id", user_id)?;
+    let org = required_id("org", org)?;
+    let user = required_id("user_id", user_id)?;
     let tz = required("tz", tz)?;
     let view = required("model_view", model_view)?;
     let days = Days::parse(from, to, &tz)?;
@@ -261,9 +262,9 @@ fn member(asker: &Asker, org: Option<String>, user_id: Option<String>, range: Ra
     let directories = Directories::load()?;
     access::require_organization(asker, &directories, &org)?;
     let role = directories.membership(&org, &user)?.map(|(role, _)| role);
-    let owner = Owner { keys: directories.keys_of(&user)?, user: bounded(&user) };
+    let owner = Owner { keys: directories.keys_of(&user)?, user: user.clone() };
     let filter = Filter { owner: Some(owner), ..Filter::default() };
-    if role.is_none() && !read::is_used(&bounded(&org), &filter)? {
+    if user.is_empty() || role.is_none() && !read::is_used(&org, &filter)? {
         return Err(access::not_found("user"));
     }
     let member = person(&directories, &org, &user, role)?;
@@ -283,7 +284,7 @@ fn llm_analytics_me(
 
 fn me(asker: &Asker, org: Option<String>, range: Range, model_view: Option<String>) -> Result<String> {
     let (from, to, tz) = range;
-    let org = required("org", org)?;
+    let org = required_id("org", org)?;
     let tz = required("tz", tz)?;
     let view = required("model_view", model_view)?;
     let days = Days::parse(from, to, &tz)?;

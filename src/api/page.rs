@@ -2,7 +2,7 @@
 
 use crate::access::{self, Reach};
 use crate::api::answer::{date, json};
-use crate::api::arguments::{Days, ModelView, bounded, required};
+use crate::api::arguments::{Days, ModelView, required, required_id};
 use crate::breakdown::{Breakdown, Day, Entry, total};
 use crate::directory::Directories;
 use crate::error::Result;
@@ -63,8 +63,8 @@ impl Question {
         tz: Option<String>,
         model_view: Option<String>,
     ) -> Result<Question> {
-        let org = required("org", org)?;
-        let id = required(id.0, id.1)?;
+        let org = required_id("org", org)?;
+        let id = required_id(id.0, id.1)?;
         let tz = required("tz", tz)?;
         let view = required("model_view", model_view)?;
         let days = Days::parse(from, to, &tz)?;
@@ -73,7 +73,7 @@ impl Question {
 
     fn page(&self, directories: &Directories, filter: &Filter, head: (Option<ProjectHead>, Option<ApiKeyHead>)) -> Result<String> {
         let dimensions = self.view.group_by.dimensions();
-        let groups = read::groups(&Asked { organization: &bounded(&self.org), starts: &self.days.starts()?, filter, dimensions })?;
+        let groups = read::groups(&Asked { organization: &self.org, starts: &self.days.starts()?, filter, dimensions })?;
         let models = Breakdown::new(directories, &groups, dimensions, self.view.group_by)?;
         json(&Page {
             project: head.0,
@@ -106,9 +106,13 @@ fn llm_analytics_project(
 fn project_page(asker: &Asker, question: &Question) -> Result<String> {
     let directories = Directories::load()?;
     let reach = access::require_member(asker, &directories, &question.org)?;
-    let mut filter = Filter { project: Some(bounded(&question.id)), ..Filter::default() };
+    let mut filter = Filter { project: Some(question.id.clone()), ..Filter::default() };
     let known = directories.projects(std::slice::from_ref(&question.id))?.remove(&question.id).unwrap_or_default();
-    let is_known = known.organization.as_deref() == Some(&question.org) || read::is_used(&bounded(&question.org), &filter)?;
+    // '' is no project: what the usage without one is, activity tells.
+    if question.id.is_empty() {
+        return Err(access::not_found("project").into());
+    }
+    let is_known = known.organization.as_deref() == Some(&question.org) || read::is_used(&question.org, &filter)?;
     match reach {
         Reach::All if !is_known => return Err(access::not_found("project")),
         Reach::All => {}
@@ -136,7 +140,7 @@ fn llm_analytics_api_key(
 fn api_key_page(asker: &Asker, question: &Question) -> Result<String> {
     let directories = Directories::load()?;
     let reach = access::require_member(asker, &directories, &question.org)?;
-    let filter = Filter { keys: Some(vec![bounded(&question.id)]), ..Filter::default() };
+    let filter = Filter { keys: Some(vec![question.id.clone()]), ..Filter::default() };
     let known = directories.api_keys(std::slice::from_ref(&question.id))?.remove(&question.id).unwrap_or_default();
     let is_own = |user: &String| known.owner.as_ref() == Some(user);
     if let Reach::OwnKeys(user) = &reach
@@ -151,7 +155,7 @@ fn api_key_page(asker: &Asker, question: &Question) -> Result<String> {
         }
         None => false,
     };
-    if !of_organization && !read::is_used(&bounded(&question.org), &filter)? {
+    if question.id.is_empty() || !of_organization && !read::is_used(&question.org, &filter)? {
         return Err(match reach {
             Reach::All => access::not_found("API key"),
             Reach::OwnKeys(_) => access::not_your_key(),

@@ -211,7 +211,7 @@ pub fn add(deltas: &mut Deltas, source: i32, read: Option<(i64, Row<'_>, i64)>, 
     // Reported once, when the row comes in; an UPDATE takes back what it replaces.
     if skipped > 0 && kind == Kind::Detail {
         let mut note = Row { organization: row.organization, ..Row::default() };
-        note.measures.counts[measure::REQUESTS] = skipped;
+        note.measures.counts[measure::REQUESTS] = skipped.into();
         deltas.add(source, Kind::Skipped, begin, &note, sign)?;
     }
     Ok(())

@@ -164,13 +164,18 @@ enum Role {
     Moved,
 }
 
+/// A number as attach writes it, and as the views over triggers read it (sql/40_triggers.sql).
+fn number(text: &str) -> Option<i32> {
+    if text.bytes().all(|b| b.is_ascii_digit()) && text.len() < 10 { text.parse().ok() } else { None }
+}
+
 /// Source, version, role.
 unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, i32, Role)> {
     // SAFETY: tgargs holds tgnargs NUL-terminated texts.
     unsafe {
         let trigger = &*data.tg_trigger;
         let text = |at: usize| CStr::from_ptr(*trigger.tgargs.add(at)).to_str().unwrap_or_default();
-        let number = |at: usize| text(at).parse::<i32>().ok();
+        let number = |at: usize| number(text(at));
         if trigger.tgnargs == 3
             && let (Some(source), Some(version)) = (number(0), number(1))
         {
@@ -203,7 +208,7 @@ pub fn source_of(relation: pg_sys::Oid) -> Result<Option<i32>> {
                     && !function.is_null()
                     && CStr::from_ptr(function) == c"_capture"
                     && pg_sys::get_func_namespace(trigger.tgfoid) == pg_sys::get_namespace_oid(c"llm".as_ptr(), true);
-                is_ours.then(|| CStr::from_ptr(*trigger.tgargs).to_str().ok()?.parse().ok()).flatten()
+                is_ours.then(|| number(CStr::from_ptr(*trigger.tgargs).to_str().ok()?)).flatten()
             })
         });
         pg_sys::relation_close(open, pg_sys::AccessShareLock as i32);

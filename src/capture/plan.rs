@@ -95,10 +95,11 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
     let in_tree = member == Some(true);
     let mapping = if in_tree { Mapping::from_json(&columns.0)? } else { Mapping(Vec::new()) };
     let pending = own_table(c"_pending")?;
-    // SAFETY: the context belongs to the plan and is deleted with it; on an error it is freed here.
+    // SAFETY: the context belongs to the plan and is deleted with it. Until it is made it is a child
+    // of the current one, so that an error of an expression that parses no more frees it.
     unsafe {
         let context = pg_sys::AllocSetContextCreateInternal(
-            pg_sys::TopMemoryContext,
+            pg_sys::CurrentMemoryContext,
             c"llm_analytics plan".as_ptr(),
             pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
             pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
@@ -110,6 +111,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
         pg_sys::MemoryContextSwitchTo(previous);
         match reading {
             Ok(reading) => {
+                pg_sys::MemoryContextSetParent(context, pg_sys::TopMemoryContext);
                 let counts_from = counts_from.map_or(i64::MIN, pg_sys::TimestampTz::from);
                 Ok(Plan { reading, keeps_deleted, in_tree, counts_from, pending, context })
             }

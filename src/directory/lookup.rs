@@ -1,9 +1,10 @@
 //! Questions to the directories, always by id: what things are called, whose they are, who belongs where.
 
-use crate::directory::Directories;
+use crate::directory::{Directories, long_too, texts};
 use crate::error::Result;
 use crate::guc::{self, ADMIN_ROLES, ENTERPRISE_PLANS};
 use crate::query::{self, See};
+use llm_analytics_core::dimension;
 use llm_analytics_core::directory::Kind;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -141,10 +142,14 @@ impl Directories {
         if ids.is_empty() {
             return Ok(found);
         }
-        let sql = "SELECT r.id, r.label, r.owner, r.parent FROM llm._remembered r WHERE r.kind = $1 AND r.id = ANY ($2)";
-        query::each(sql, &[kind.name().into(), ids.to_vec().into()], See::Active, |row| {
-            if let Some(id) = row.get::<String>(1) {
-                found.insert(id, Remembered { label: row.get(2), owner: row.get(3), parent: row.get(4) });
+        let sql = format!(
+            "SELECT r.id, r.label, r.owner, r.parent FROM llm._remembered r WHERE r.kind = $1 AND (r.id = ANY ($2){})",
+            if ids.iter().any(|id| dimension::is_clipped(id)) { long_too("r.id") } else { String::new() }
+        );
+        query::each(&sql, &[kind.name().into(), ids.to_vec().into()], See::Active, |row| {
+            let mut row = texts(row, &["id", "label", "owner_id", "parent_id"]);
+            if let Some(id) = take(&mut row, 0).filter(|id| ids.contains(id)) {
+                found.insert(id, Remembered { label: take(&mut row, 1), owner: take(&mut row, 2), parent: take(&mut row, 3) });
             }
             Ok(())
         })?;
@@ -242,9 +247,10 @@ impl Directories {
             Ok(())
         })?;
         let mut last_known: Vec<String> = Vec::new();
-        let sql = "SELECT r.id FROM llm._remembered r WHERE r.kind = 'api_key' AND r.owner = $1";
-        query::each(sql, &[user.into()], See::Active, |row| {
-            last_known.extend(row.get::<String>(1));
+        let long = if dimension::is_clipped(user) { long_too("r.owner") } else { String::new() };
+        let sql = format!("SELECT r.id, r.owner FROM llm._remembered r WHERE r.kind = 'api_key' AND (r.owner = $1{long})");
+        query::each(&sql, &[user.into()], See::Active, |row| {
+            last_known.extend(take(&mut texts(row, &["id", "owner_id"]), 0));
             Ok(())
         })?;
         let owners = self.owners(&last_known)?;

@@ -13,7 +13,8 @@ use crate::error::{Error, Result, is_of_the_server};
 use crate::query::{self, See};
 use crate::rights::HostTable;
 use crate::source::mapping::Origin;
-use llm_analytics_core::directory::Kind;
+use llm_analytics_core::dimension;
+use llm_analytics_core::directory::{Field, Kind};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -86,7 +87,7 @@ impl Directory {
         texts.collect::<Vec<_>>().join(", ")
     }
 
-    /// Calls `f` with the texts of each row whose fields have one of the wanted values; '' is NULL. With nothing wanted: all rows. In the
+    /// Calls `f` with the texts of each row whose fields have one of the wanted values, as [`texts`] reads them. With nothing wanted: all rows. In the
     /// active snapshot; the shipped tables with the rights of the extension's owner, who the caller must be.
     pub fn rows(&self, fields: &[&str], wanted: &[(&str, &[String])], mut f: impl FnMut(Vec<Option<String>>) -> Result<()>) -> Result<()> {
         if wanted.iter().any(|(field, values)| values.is_empty() || !self.maps(field)) {
@@ -101,17 +102,23 @@ impl Directory {
         };
         let from = locked.as_ref().map_or_else(|| format!("FROM ONLY {}", self.kind.shipped()), |locked| locked.from.clone());
         let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
+        // A long id is found by its clip only after it was read.
+        let by_clip = wanted.iter().any(|(_, values)| values.iter().any(|value| dimension::is_clipped(value)));
+        let wanted_fields = if by_clip { wanted } else { &[] };
+        let selected: Vec<&str> = fields.iter().copied().chain(wanted_fields.iter().map(|(field, _)| *field)).collect();
         for (at, (field, values)) in wanted.iter().enumerate() {
             let (condition, values) = self.condition(field, at + 1, values, locked.as_ref());
             conditions.push(condition);
             arguments.push(values.into());
         }
         let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let sql = format!("SELECT {} {from}{condition}", self.select(fields));
+        let sql = format!("SELECT {} {from}{condition}", self.select(&selected));
         let mut read = || {
             query::each(&sql, &arguments, See::Active, |row| {
-                let texts = (1..=fields.len()).map(|at| row.get::<String>(at as i32).filter(|text| !text.is_empty()));
-                f(texts.collect())
+                let mut texts = texts(row, &selected);
+                let found = texts.split_off(fields.len());
+                let is_wanted = found.iter().zip(wanted_fields).all(|(text, (_, values))| text.as_ref().is_some_and(|id| values.contains(id)));
+                if is_wanted { f(texts) } else { Ok(()) }
             })
         };
         if locked.is_some() { self.without_content(read) } else { read() }
@@ -162,9 +169,26 @@ impl Directory {
                 let is_number = |value: &str| value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
                 (format!("{sql} = ANY (${number}::pg_catalog.int8[])"), kept(is_number))
             }
-            _ => (format!("({sql})::pg_catalog.text = ANY (${number})"), values.to_vec()),
+            _ => {
+                let long = if values.iter().any(|value| dimension::is_clipped(value)) { long_too(&format!("({sql})::pg_catalog.text")) } else { String::new() };
+                (format!("(({sql})::pg_catalog.text = ANY (${number}){long})"), values.to_vec())
+            }
         }
     }
+}
+
+/// The texts of a row of some fields: '' is NULL, and ids are clipped as the log's are.
+fn texts(row: &query::Row, fields: &[&str]) -> Vec<Option<String>> {
+    let text = |(at, field): (i32, &&str)| {
+        let text = row.get::<String>(at).filter(|text| !text.is_empty())?;
+        Some(if Field::is_id(field) { dimension::bounded(&text).into_owned() } else { text })
+    };
+    (1..).zip(fields).map(text).collect()
+}
+
+/// For a condition on an id, where one that is wanted may be the clip of a longer one.
+fn long_too(sql: &str) -> String {
+    format!(" OR pg_catalog.octet_length({sql}) > {}", dimension::MAX_BYTES)
 }
 
 /// As `uuid` writes it: 8-4-4-4-12 lower-case hex digits.

@@ -68,6 +68,13 @@ const PRESETS: &[Preset] = &[
             ("role", LITELLM_ROLE),
         ],
     ),
+    // Without roles they are members of nothing.
+    litellm(
+        Kind::User,
+        &["user_id", "user_alias", "user_email"],
+        &["user_role"],
+        &[("id", "user_id"), ("name", "user_alias"), ("email", "user_email")],
+    ),
     litellm(
         Kind::Membership,
         &["user_id", "organization_id", "user_role"],

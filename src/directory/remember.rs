@@ -3,7 +3,7 @@
 //! Rows are read as the owner of their table, from the transition tables of the statement that changed them (of a TRUNCATE: from the
 //! table); only the result is written with the extension owner's rights.
 
-use crate::directory::{Directories, Directory};
+use crate::directory::{Directories, Directory, texts};
 use crate::error::{Error, Result, raise_or};
 use crate::pending::own_table;
 use crate::query::{self, See};
@@ -123,8 +123,7 @@ unsafe fn changed(fcinfo: pg_sys::FunctionCallInfo) -> Result<()> {
                 let new = if (*data).tg_newtable.is_null() { String::new() } else { format!(" EXCEPT SELECT {select} FROM llm_new") };
                 let _rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
                 query::each_of_trigger(&format!("SELECT {select} FROM llm_old{new}"), data, |row| {
-                    let texts = (1..=fields(kind).len()).map(|at| row.get::<String>(at as i32).filter(|text| !text.is_empty()));
-                    known.add(kind, texts.collect());
+                    known.add(kind, texts(row, fields(kind)));
                     Ok(())
                 })?;
             }

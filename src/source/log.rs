@@ -9,7 +9,7 @@ use crate::source::column::columns;
 use crate::source::mapping::{Mapping, Origin};
 use crate::source::reading::Reading;
 use llm_analytics_core::delta::{Deltas, Kind, Row};
-use llm_analytics_core::dimension::UNKNOWN_ORGANIZATION;
+use llm_analytics_core::dimension::{self, UNKNOWN_ORGANIZATION};
 use pgrx::prelude::*;
 use std::ffi::CString;
 
@@ -119,18 +119,22 @@ pub fn is_empty(relation: pg_sys::Oid, mapping: &Mapping) -> Result<bool> {
     Ok(!found.contains(&true))
 }
 
-/// The name of a source's log, if that has rows of an organization.
+/// The name of a source's log, if that has rows of an organization; a long id is given as its clip.
 pub fn has_organization(source: i32, organization: &str) -> Result<Option<String>> {
     let (mapping, relation) = find(source, None)?;
     let Some((_, origin)) = mapping.0.iter().find(|(known, _)| known.name == "organization_id") else { return Ok(None) };
     let named = format!("nullif(({})::text, '')", origin.sql());
-    let found = probe::<bool>(
-        relation,
-        &mapping,
-        |_, from| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)"),
-        &[organization.into(), UNKNOWN_ORGANIZATION.into()],
-    )?;
-    if found.contains(&true) { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
+    let exists = |_: &str, from: &str| format!("SELECT EXISTS (SELECT {from} WHERE coalesce({named}, $2) = $1)");
+    let mut found = probe::<bool>(relation, &mapping, exists, &[organization.into(), UNKNOWN_ORGANIZATION.into()])?.contains(&true);
+    if !found && dimension::is_clipped(organization) {
+        let long = format!("{named}) > {}", dimension::MAX_BYTES);
+        let names = |_: &str, from: &str| {
+            format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}")
+        };
+        let names = probe::<Vec<String>>(relation, &mapping, names, &[])?;
+        found = names.iter().flatten().any(|name| dimension::bounded(name) == organization);
+    }
+    if found { query::one("SELECT llm._qualified($1)", &[relation.into()], See::Active) } else { Ok(None) }
 }
 
 /// Whether a source's log has rows in a range.
@@ -163,24 +167,20 @@ fn latest(instants: Vec<TimestampWithTimeZone>) -> Option<TimestampWithTimeZone>
     instants.into_iter().max_by_key(|at| pg_sys::TimestampTz::from(*at))
 }
 
-/// One value from each part of the log, read with its owner's rights; NULLs are left out. `sql` gets created_at and the FROM clause;
-/// instants are passed and returned as UTC whatever the column's type, which is how a timestamp without zone is read. As seen by the
+/// One value from each part of the log, read with its owner's rights; NULLs are left out. `sql` gets created_at, as its index has it,
+/// and the FROM clause. The time zone is UTC, so an instant compares with a timestamp or a date as their rows are read. As seen by the
 /// active snapshot.
-fn probe<T: FromDatum>(
+fn probe<T: FromDatum + IntoDatum>(
     relation: pg_sys::Oid,
     mapping: &Mapping,
     sql: impl Fn(&str, &str) -> String,
     arguments: &[pgrx::datum::DatumWithOid<'_>],
 ) -> Result<Vec<T>> {
+    let at = mapping.created_at()?.sql();
     let mut found = Vec::new();
     for part in parts(relation)? {
         let host = HostTable::enter(part)?;
-        let from = host.from_clause()?;
-        // SAFETY: the table is open while its columns are looked at.
-        let declared = unsafe { created_at_type(host.open().relation, mapping)? };
-        let utc = if declared == pg_sys::TIMESTAMPTZOID { "" } else { "::timestamp" };
-        let at = format!("{}{utc}", mapping.created_at()?.sql());
-        found.extend(query::one::<T>(&sql(&at, &from), arguments, See::Active)?);
+        found.extend(query::one::<T>(&sql(&at, &host.from_clause()?), arguments, See::Active)?);
     }
     Ok(found)
 }

@@ -149,12 +149,12 @@ impl Reading {
                     }
                     Role::Dimension(dimension) => row.dimensions[dimension as usize] = bounded(text(input.form, datum)),
                     Role::Tokens(at) => match whole_number(input.form, datum) {
-                        Some(number) => row.measures.counts[at] = number,
+                        Some(number) => row.measures.counts[at] = number.into(),
                         None => skipped += 1,
                     },
                     Role::Milliseconds(at) => match whole_number(input.form, datum) {
                         Some(number) => {
-                            row.measures.counts[at] = number;
+                            row.measures.counts[at] = number.into();
                             row.measures.counts[at + 1] = 1;
                         }
                         None => skipped += 1,

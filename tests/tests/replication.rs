@@ -228,3 +228,53 @@ fn a_publication_of_all_tables() {
     assert_eq!(text(&mut client, "SELECT count(*) FROM llm.usage"), "0");
     run(&mut client, "DROP TABLE log_renamed, log_parts, made");
 }
+
+/// What a publication of all tables sends to a subscriber with the extension is applied, folds too: rows of ours are compared there.
+#[test]
+fn a_subscriber_of_all_tables_goes_on_through_folds() {
+    let (publisher, subscriber) = (Db::new("all"), Db::new("all_there"));
+    let (mut here, mut there) = (publisher.connect(), subscriber.connect());
+    for client in [&mut here, &mut there] {
+        run(client, &format!("CREATE TABLE log_plain ({COLUMNS})"));
+    }
+    run(&mut here, "SELECT llm.attach_log('log_plain'); CREATE PUBLICATION everything FOR ALL TABLES");
+    // Rows that the extension itself makes on both sides would collide.
+    run(&mut there, "DELETE FROM llm._state");
+    let slot = format!("slot_{}", subscriber.name);
+    text(&mut here, &format!("SELECT slot_name FROM pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    let Server { host, port, user } = &publisher.server;
+    run(
+        &mut there,
+        &format!(
+            "CREATE SUBSCRIPTION {slot} CONNECTION 'host={host} port={port} user={user} dbname={}' PUBLICATION everything
+             WITH (create_slot = false, slot_name = '{slot}')",
+            publisher.name
+        ),
+    );
+    wait_for(&mut there, 60, "the first copy", "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'", "0");
+    let numbers = "SELECT concat_ws(' ', (SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM llm.rollup r),
+                                    (SELECT count(*) FROM llm._pending), (SELECT sum(requests) FROM llm.usage), (SELECT sum(cost) FROM llm.usage))";
+    for round in 0..4 {
+        run(
+            &mut here,
+            &format!(
+                "INSERT INTO log_plain SELECT {round} * 100 + i, '2026-01-25Z'::timestamptz + i * interval '5 hours', 'org', 'k' || i % 3, 'm', 1
+                 FROM generate_series(1, 50) i; UPDATE log_plain SET cost = 2 WHERE id % 7 = {round}; DELETE FROM log_plain WHERE id % 11 = {round}"
+            ),
+        );
+        run(&mut here, "CALL llm.maintain()");
+        let wanted = text(&mut here, numbers);
+        wait_for(&mut there, 30, &format!("round {round} is applied"), numbers, &wanted);
+    }
+    run(&mut here, "SELECT llm.rebuild('-infinity', 'infinity')");
+    let wanted = text(&mut here, numbers);
+    wait_for(&mut there, 30, "the rebuild is applied", numbers, &wanted);
+    assert_eq!(text(&mut there, "SELECT count(*) FROM log_plain"), text(&mut here, "SELECT count(*) FROM log_plain"));
+    run(
+        &mut there,
+        &format!("ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE); DROP SUBSCRIPTION {slot}"),
+    );
+    let busy = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
+    wait_for(&mut here, 30, "the slot is free", &busy, "0");
+    run(&mut here, &format!("SELECT pg_drop_replication_slot('{slot}')"));
+}
