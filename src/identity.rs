@@ -100,7 +100,7 @@ impl Asker {
         };
         let has = |flag: u32| context & flag as i32 != 0;
         let is_restricted = has(pg_sys::SECURITY_RESTRICTED_OPERATION);
-        if functions_are_definers() {
+        if rights::functions_are_definers() {
             // The effective user is always the extension's owner, so the outer one has to do.
             let outer = if is_restricted { pg_sys::InvalidOid } else { outer };
             return Asker { effective: outer, outer: Some(outer), context };
@@ -187,20 +187,10 @@ fn name(role: pg_sys::Oid) -> String {
     }
 }
 
-/// Whether the catalog is older than this library, until ALTER EXTENSION UPDATE: up to 0.1.1 the
-/// functions that ask were SECURITY DEFINER, and bindings had no `role_oid`.
-fn functions_are_definers() -> bool {
-    // SAFETY: three catalog lookups by name, each of which copes with what is missing.
-    unsafe {
-        let bindings = pg_sys::get_relname_relid(c"_binding".as_ptr(), pg_sys::get_namespace_oid(c"llm".as_ptr(), true));
-        bindings != pg_sys::InvalidOid && pg_sys::get_attnum(bindings, c"role_oid".as_ptr()) == 0
-    }
-}
-
 /// What a role is bound to, None where it is not. A binding counts for the role it was made for:
 /// not for another one that has its name since a restore, a rename or a new CREATE ROLE.
 fn binding(role: pg_sys::Oid) -> Result<Option<Caller>> {
-    let sql = if functions_are_definers() {
+    let sql = if rights::functions_are_definers() {
         "SELECT b.user_id FROM llm._binding b WHERE b.role = $2"
     } else {
         "SELECT b.user_id FROM llm._binding b WHERE b.role = $2 AND b.role_oid = $1"
@@ -289,7 +279,7 @@ pub fn bind(role: &str, user: Option<String>, all_organizations: bool) -> Result
         return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("role \"{shown}\" does not exist"))
             .hint("CREATE ROLE .. LOGIN first; the name is written as it is, without quotes of its own."));
     };
-    let sql = if functions_are_definers() {
+    let sql = if rights::functions_are_definers() {
         "INSERT INTO llm._binding AS b (role, user_id, all_organizations) VALUES ($1, $2, $3)
          ON CONFLICT (role) DO UPDATE SET user_id = EXCLUDED.user_id, all_organizations = EXCLUDED.all_organizations"
     } else {
@@ -298,7 +288,7 @@ pub fn bind(role: &str, user: Option<String>, all_organizations: bool) -> Result
                                           role_oid = EXCLUDED.role_oid"
     };
     let arguments = [role.into(), user.into(), all_organizations.into(), role_oid.into()];
-    let used = if functions_are_definers() { &arguments[..3] } else { &arguments[..] };
+    let used = if rights::functions_are_definers() { &arguments[..3] } else { &arguments[..] };
     Ok(Spi::run_with_args(sql, used)?)
 }
 

@@ -7,7 +7,6 @@
 
 use crate::error::{Error, Result};
 use crate::pending::own_table;
-use crate::query::{self, See};
 use crate::source::column::{self, Column};
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
@@ -109,7 +108,7 @@ pub fn caller() -> Result<pg_sys::Oid> {
     let effective = effective_user();
     // SAFETY: reads backend variables.
     let (is_definer, is_restricted) = unsafe { (pg_sys::InLocalUserIdChange(), pg_sys::InSecurityRestrictedOperation()) };
-    if !is_definer || effective != extension_owner()? || !has_definer_functions()? {
+    if !is_definer || effective != extension_owner()? || !functions_are_definers() {
         return Ok(effective);
     }
     if is_restricted {
@@ -120,10 +119,14 @@ pub fn caller() -> Result<pg_sys::Oid> {
     Ok(unsafe { pg_sys::GetOuterUserId() })
 }
 
-/// Whether the catalog is one of 0.1.0 or 0.1.1.
-fn has_definer_functions() -> Result<bool> {
-    let sql = "SELECT p.prosecdef FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'llm'::pg_catalog.regnamespace AND p.proname = 'detach_log'";
-    Ok(query::one::<bool>(sql, &[], See::New)?.unwrap_or(false))
+/// Whether the catalog is older than this library, until ALTER EXTENSION UPDATE: up to 0.1.1 the
+/// functions that ask were SECURITY DEFINER, and bindings had no `role_oid`.
+pub fn functions_are_definers() -> bool {
+    // SAFETY: three catalog lookups by name, each of which copes with what is missing.
+    unsafe {
+        let bindings = pg_sys::get_relname_relid(c"_binding".as_ptr(), pg_sys::get_namespace_oid(c"llm".as_ptr(), true));
+        bindings != pg_sys::InvalidOid && pg_sys::get_attnum(bindings, c"role_oid".as_ptr()) == 0
+    }
 }
 
 /// What pg_class says of a relation.

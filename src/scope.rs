@@ -5,7 +5,7 @@ use crate::directory::lookup::is_admin;
 use crate::error::Result;
 use crate::identity::{self, Asker, Caller};
 use crate::query::{self, See};
-use crate::rights::ActingAs;
+use crate::rights::{self, ActingAs};
 use llm_analytics_core::dimension::Dimension;
 use llm_analytics_core::directory::Kind;
 use pgrx::prelude::*;
@@ -76,7 +76,8 @@ pub fn scope(asker: &Asker) -> Result<Rc<Scope>> {
     Ok(scope)
 }
 
-/// No ids: an organization may have pending usage only, and to look for those would be a scan of all that is pending.
+/// No ids: an organization may have pending usage only, and to look for those would be a scan of all that is pending. The policies of an
+/// older catalog compare with them nevertheless.
 fn everything() -> Result<Scope> {
     let mut scope = Scope { everything: true, ..Scope::default() };
     query::each("SELECT o.org FROM llm._org o", &[], See::Active, |row| {
@@ -84,6 +85,14 @@ fn everything() -> Result<Scope> {
         Ok(())
     })?;
     scope.whole = scope.orgs.clone();
+    if rights::functions_are_definers() {
+        let sql = "SELECT o.organization_id FROM llm._org o UNION SELECT p.organization_id FROM llm._pending p";
+        query::each(sql, &[], See::Active, |row| {
+            scope.org_ids.extend(row.get::<String>(1));
+            Ok(())
+        })?;
+        scope.whole_ids = scope.org_ids.clone();
+    }
     Ok(scope)
 }
 
