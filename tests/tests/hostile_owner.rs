@@ -2,7 +2,7 @@
 //! place where PostgreSQL evaluates something of them, and waits for a superuser, for the worker or for a gateway to touch
 //! the tables through llm_analytics. Each step says what ran as whom where it should not have.
 
-use llm_analytics_tests::db::{quote, run, text, wait_for};
+use llm_analytics_tests::db::{quote, run, wait_for};
 use llm_analytics_tests::hostile::{ATTACH, Actor, Host, MANAGED, OURS, WRITES, root, statements};
 use std::collections::BTreeSet;
 use std::process::Command;
