@@ -2,6 +2,8 @@
 //! evaluates something of a table (hostile/*.sql), in a cluster of their own. The functions say in the
 //! server's log where they run and as whom, so nothing that is rolled back is lost.
 
+pub mod life;
+
 use crate::cluster::Cluster;
 use crate::db::{Db, refusal, rows, run, text};
 use postgres::Client;
@@ -41,7 +43,7 @@ pub struct Host {
 }
 
 /// One thing the log says: the place, who the function ran as, whether that role was a superuser then.
-type Ran = (String, String, bool);
+pub type Ran = (String, String, bool);
 
 fn ran(line: &str) -> Option<Ran> {
     let mut parts = line.split_once("LOG:  hostile|")?.1.split('|');
@@ -49,8 +51,12 @@ fn ran(line: &str) -> Option<Ran> {
     Some((place, who, parts.next()?.trim() == "t"))
 }
 
+pub fn said(log: &str) -> Vec<Ran> {
+    log.lines().filter_map(ran).collect()
+}
+
 /// The place without what followed from it.
-pub fn root(place: &str) -> &str {
+pub fn without_what_followed(place: &str) -> &str {
     let place = place.trim_start_matches("deferred trigger of ");
     place.split_once(", after RESET ROLE").map_or(place, |(place, _)| place)
 }
@@ -63,8 +69,14 @@ pub fn statements(script: &str) -> Vec<&str> {
 impl Host {
     /// A cluster with these settings, the extension, and m's tables with some rows in each.
     pub fn new(name: &str, settings: &[&str]) -> Host {
+        Host::with(name, settings, "CREATE EXTENSION llm_analytics")
+    }
+
+    /// The same with another version.
+    pub fn with(name: &str, settings: &[&str], extension: &str) -> Host {
         let cluster = Cluster::fresh(name, settings);
-        let db = Db::new_on(cluster.server.clone(), name);
+        let db = Db::on(cluster.server.clone(), name);
+        run(&mut db.connect(), extension);
         run(
             &mut db.connect(),
             "CREATE ROLE m LOGIN; CREATE ROLE g LOGIN; CREATE ROLE b LOGIN; CREATE SCHEMA m AUTHORIZATION m; GRANT USAGE ON SCHEMA llm TO m;
@@ -96,6 +108,7 @@ impl Host {
     }
 
     /// Each statement by itself, then what ran meanwhile. A statement that fails is a fault, and the next one follows.
+    /// Each step is a session of its own: what a session has in its caches is not evaluated again.
     pub fn step(&mut self, what: &str, actor: Actor, sql: &str) {
         self.step_of(what, actor, &[sql]);
     }
@@ -107,7 +120,24 @@ impl Host {
                 self.fault(format!("{what}, by {actor:?}: {} {} ({})\n      {sql}", refusal.state, refusal.message, refusal.hint));
             }
         }
+        self.clients.clear();
         self.check(what, actor);
+    }
+
+    /// A statement that must fail with this SQLSTATE, and reach nothing of m's with more rights than m's on the way.
+    pub fn refused(&mut self, actor: Actor, sql: &str, state: &str) {
+        match self.client(actor).batch_execute(sql).map_err(|error| refusal(&error)) {
+            Err(refusal) if refusal.state == state => {}
+            other => self.fault(format!("{sql}, by {actor:?}: wanted {state}, got {other:?}")),
+        }
+        self.check(sql, actor);
+    }
+
+    /// What happened so far is not what is tested: m is ordinary again, and there are no faults.
+    pub fn forgive(&mut self) {
+        self.news();
+        run(self.client(Actor::Dba), "ALTER ROLE m NOSUPERUSER");
+        self.faults.clear();
     }
 
     pub fn copy(&mut self, what: &str, sql: &str, lines: &str) {
@@ -139,7 +169,7 @@ impl Host {
     pub fn news(&mut self) -> Vec<Ran> {
         let log = self.cluster.log();
         let whole = log.rfind('\n').map_or(0, |end| end + 1).max(self.read);
-        let news: Vec<Ran> = log[self.read..whole].lines().filter_map(ran).collect();
+        let news: Vec<Ran> = said(&log[self.read..whole]);
         self.read = whole;
         self.seen.extend(news.iter().map(|(place, who, _)| (place.clone(), who.clone())));
         news
@@ -150,7 +180,7 @@ impl Host {
     /// policies, m's own triggers, and what those set off.
     pub fn check(&mut self, what: &str, actor: Actor) {
         let news = self.news();
-        let writer = |place: &str| actor == Actor::Gateway && !OURS.contains(&root(place));
+        let writer = |place: &str| actor == Actor::Gateway && !OURS.contains(&without_what_followed(place));
         let wrong: BTreeSet<String> = news
             .iter()
             .filter(|(place, who, _)| !(who == "m" || who == "g" && writer(place)))
@@ -183,6 +213,7 @@ impl Host {
 
     pub fn verify(&mut self, what: &str) {
         let sql = "SELECT v::text FROM llm.verify() v LIMIT 5";
+        self.clients.clear();
         match self.client(Actor::Dba).simple_query(sql) {
             Ok(_) => {
                 let different = rows(self.client(Actor::Dba), sql);

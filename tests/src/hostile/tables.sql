@@ -73,7 +73,7 @@ INSERT INTO m.plain (api_key_id, model, cost, price, app) SELECT 'k', 'a', 1, ro
 CREATE TABLE m.listed (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric, app text DEFAULT m.f('default of a root', 'app'),
     CHECK (m.f('check of a root', app) <> 'never')) PARTITION BY LIST ((m.f('list key of a constant', 'x') || m.f('list key', model)));
 CREATE TABLE m.listed_a PARTITION OF m.listed FOR VALUES IN (m.f('list bound', 'xa'));
-CREATE TABLE m.listed_rest PARTITION OF m.listed DEFAULT PARTITION BY RANGE (created_at, (m.f('key of a subtree', model)));
+CREATE TABLE m.listed_rest PARTITION OF m.listed DEFAULT PARTITION BY RANGE (created_at, (m.f('key of a subtree, of a constant', 'x') || m.f('key of a subtree', model)));
 CREATE TABLE m.listed_rest_all PARTITION OF m.listed_rest DEFAULT;
 ALTER TABLE m.listed_a ADD CHECK (m.f('check of a leaf', app) <> 'never');
 CREATE INDEX ON m.listed_a ((m.f('index of a leaf, of a constant', 'x') || app));
@@ -81,15 +81,20 @@ CREATE INDEX ON m.listed (m.f('index of a root', app));
 CREATE STATISTICS m.of_leaf ON (m.f('statistics of a leaf', app)), api_key_id FROM m.listed_a;
 INSERT INTO m.listed (created_at, organization_id, api_key_id, model, cost) SELECT '2026-06-01Z', 'org', 'k', m, 1 FROM unnest('{a,b}'::text[]) m;
 
--- Partitioned by ranges of an expression.
-CREATE TABLE m.ranged (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric, app text) PARTITION BY RANGE (m.at('range key', created_at));
-CREATE TABLE m.ranged_6 PARTITION OF m.ranged FOR VALUES FROM (m.at('range bound', '2026-06-01Z')) TO ('2026-07-01Z');
-CREATE TABLE m.ranged_rest PARTITION OF m.ranged DEFAULT;
+-- Partitioned by ranges of expressions, the default partition by the hash of one.
+CREATE TABLE m.ranged (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric, app text) PARTITION BY RANGE (m.at('range key', created_at), (m.f('range key of a constant', 'x') || model));
+CREATE TABLE m.ranged_6 PARTITION OF m.ranged FOR VALUES FROM (m.at('range bound', '2026-06-01Z'), MINVALUE) TO ('2026-07-01Z', MINVALUE);
+CREATE TABLE m.ranged_rest PARTITION OF m.ranged DEFAULT PARTITION BY HASH ((m.f('hash key of a constant', 'x') || model));
+CREATE TABLE m.ranged_rest_0 PARTITION OF m.ranged_rest FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 CREATE TABLE m.ranged_5 (LIKE m.ranged INCLUDING ALL);
 ALTER TABLE m.ranged_5 ADD CHECK (m.f('check of what is attached', app) <> 'never');
 CREATE INDEX ON m.ranged_5 ((m.f('index of what is attached', 'x') || app));
 INSERT INTO m.ranged_5 VALUES ('2026-05-02Z', 'org', 'k', 'm', 1, 'app');
 INSERT INTO m.ranged VALUES ('2026-06-02Z', 'org', 'k', 'm', 1, 'app'), ('2026-08-02Z', 'org', 'k', 'm', 1, 'app');
+
+-- Nothing hostile but its mapping, so that a superuser can write to it: as a session does, and as an apply worker does.
+CREATE TABLE m.mapped (created_at timestamptz, organization_id text, api_key_id text, model text, cost numeric);
+CREATE TABLE m.applied (LIKE m.mapped);
 
 -- Directories.
 CREATE TABLE m.people (id text PRIMARY KEY, name text, email text, CHECK (m.f('check of a directory', name) <> 'never'));
