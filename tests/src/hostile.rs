@@ -57,7 +57,7 @@ pub fn said(log: &str) -> Vec<Ran> {
 
 /// The place without what followed from it.
 pub fn without_what_followed(place: &str) -> &str {
-    let place = place.trim_start_matches("deferred trigger of ");
+    let place = place.trim_start_matches("n: ").trim_start_matches("deferred trigger of ");
     place.split_once(", after RESET ROLE").map_or(place, |(place, _)| place)
 }
 
@@ -99,6 +99,18 @@ impl Host {
         };
         let db = &self.db;
         self.clients.entry(role).or_insert_with(|| db.connect_as(role))
+    }
+
+    /// The same tables of a second owner, the role n: in schema n, places named `n: ..`.
+    pub fn second_owner(&mut self) {
+        run(self.client(Actor::Dba), "CREATE ROLE n LOGIN; CREATE SCHEMA n AUTHORIZATION n");
+        let tables = TABLES
+            .replace("m.", "n.")
+            .replace("ROLE m ", "ROLE n ")
+            .replace("SCHEMA m ", "SCHEMA n ")
+            .replace("'hostile|%", "'hostile|n: %");
+        run(&mut self.db.connect_as("n"), &tables);
+        self.check("n makes its tables", Actor::Owner);
     }
 
     /// Goes on in another database of the cluster.
@@ -175,15 +187,16 @@ impl Host {
         news
     }
 
-    /// Everything must have run as m. A gateway's own statement may run as the gateway what PostgreSQL runs as the writer:
+    /// Everything must have run as its owner. A gateway's own statement may run as the gateway what PostgreSQL runs as the writer:
     /// keys, bounds and indexes, checks, defaults, generated columns, domains, statistics (the planner reads them), rules,
     /// policies, m's own triggers, and what those set off.
     pub fn check(&mut self, what: &str, actor: Actor) {
         let news = self.news();
+        let owner = |place: &str| if place.starts_with("n: ") { "n" } else { "m" };
         let writer = |place: &str| actor == Actor::Gateway && !OURS.contains(&without_what_followed(place));
         let wrong: BTreeSet<String> = news
             .iter()
-            .filter(|(place, who, _)| !(who == "m" || who == "g" && writer(place)))
+            .filter(|(place, who, _)| !(who == owner(place) || who == "g" && writer(place)))
             .map(|(place, who, is_super)| format!("      {place}: ran as {who}{}", if *is_super { ", a superuser" } else { "" }))
             .collect();
         if !wrong.is_empty() {
@@ -194,11 +207,11 @@ impl Host {
 
     /// m is no superuser; where it is, it is made ordinary again so that the next step shows what it does by itself.
     pub fn still_ordinary(&mut self, what: &str) {
-        let sql = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname IN ('m', 'g', 'b') AND (rolsuper OR rolbypassrls OR rolcreaterole)";
+        let sql = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname IN ('m', 'n', 'g', 'b') AND (rolsuper OR rolbypassrls OR rolcreaterole)";
         let got = text(self.client(Actor::Dba), sql);
         if got != "NULL" {
             self.fault(format!("{what}: {got} IS A SUPERUSER NOW"));
-            run(self.client(Actor::Dba), "ALTER ROLE m NOSUPERUSER");
+            run(self.client(Actor::Dba), &got.split(' ').map(|role| format!("ALTER ROLE {role} NOSUPERUSER;")).collect::<String>());
         }
     }
 

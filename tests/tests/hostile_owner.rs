@@ -113,6 +113,38 @@ fn under_the_worker() {
     host.finish();
 }
 
+/// Two owners, each with a log and with some of the directories that one question joins: nobody's functions run as the other.
+#[test]
+fn of_two_owners() {
+    let mut host = Host::new("hostile_two", &[]);
+    host.second_owner();
+    let script = statements(ATTACH);
+    for (n, sql) in script.iter().enumerate() {
+        // Of the directories, users are m's; keys and members are n's.
+        if !sql.contains("attach_directory('api_key'") && !sql.contains("attach_directory('membership'") {
+            host.step(&format!("attached: m's {n}"), Actor::Dba, sql);
+        }
+        if !sql.contains("attach_directory('user'") {
+            host.step(&format!("attached: n's {n}"), Actor::Dba, &sql.replace("m.", "n.").replace("lln.", "llm."));
+        }
+    }
+    made(&mut host);
+    written(&mut host);
+    for sql in [
+        "INSERT INTO n.plain (api_key_id, model, cost, price, app) SELECT 'k', 'b', 1, row(2)::n.money, 'app' FROM generate_series(1, 3)",
+        "WITH w AS (INSERT INTO n.listed (created_at, organization_id, api_key_id, model, cost) VALUES ('2026-06-02Z', 'org', 'k', 'a', 1) RETURNING *)
+         INSERT INTO m.listed (created_at, organization_id, api_key_id, model, cost) SELECT created_at, organization_id, api_key_id, model, cost FROM w",
+        "UPDATE n.keys SET name = 'desktop'",
+        "TRUNCATE m.applied, n.applied",
+    ] {
+        host.step(sql, Actor::Gateway, sql);
+    }
+    counted(&mut host, "two owners");
+    host.must_have_seen("n", &["n: mapping", "n: directory"]);
+    host.must_have_seen("m", &["mapping", "directory"]);
+    host.finish();
+}
+
 /// A function that changes the search_path in the midst of what we do: the mapping that is recorded still names what it
 /// named, and no unqualified name of ours finds a function of m's.
 #[test]

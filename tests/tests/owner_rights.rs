@@ -171,6 +171,42 @@ fn definer_functions_have_their_owners_rights() {
     run(&mut s.admin, &format!("DROP OWNED BY {n}, {} CASCADE", s.role.name));
 }
 
+/// m has functions in an index of its own that call what m may call, about tables that are not m's. Whoever maintains that index
+/// lends them nothing.
+#[test]
+fn maintenance_lends_no_rights() {
+    let mut s = setting("own_maintenance");
+    let theirs = "CREATE TABLE public.theirs (id text PRIMARY KEY, name text, email text); SELECT llm.attach_log('public.requests'); SELECT llm.create_request_log('public.made')";
+    run(&mut s.admin, hosts::CANONICAL);
+    run(&mut s.admin, theirs);
+    run(&mut s.admin, &format!("CREATE TABLE public.unattached ({COLUMNS})"));
+    run(
+        &mut s.owner,
+        "CREATE TABLE m.told (sql text, answer text); CREATE TABLE m.t (x int); INSERT INTO m.t VALUES (1);
+         CREATE FUNCTION m.try() RETURNS void LANGUAGE plpgsql AS $$
+         DECLARE q text; answer text;
+         BEGIN
+            FOREACH q IN ARRAY ARRAY['llm.detach_log(''public.requests'')', 'llm.seal(''public.requests'', ''2030-01-01'')', 'llm.set_retention(''public.made'', ''1 month'')',
+                'llm.attach_directory(''user'', ''public.theirs'')', 'llm.attach_log(''public.unattached'')', 'llm.create_request_log(''public.mine'')'] LOOP
+                BEGIN EXECUTE 'SELECT ' || q; answer := 'done'; EXCEPTION WHEN OTHERS THEN answer := SQLSTATE; END;
+                INSERT INTO m.told VALUES (q, answer);
+            END LOOP;
+         END $$;
+         CREATE FUNCTION m.lent() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM m.try(); END $$;
+         CREATE FUNCTION m.f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM m.try(); PERFORM m.lent(); RETURN $1; END $$;
+         CREATE INDEX i ON m.t (m.f(x))",
+    );
+    let told = "SELECT DISTINCT sql, answer FROM m.told WHERE answer <> '42501' ORDER BY 1";
+    for sql in ["INSERT INTO m.told VALUES ('made by m', '42501')", "ANALYZE m.t", "REINDEX TABLE m.t", "VACUUM (FULL) m.t"] {
+        run(&mut s.admin, sql);
+        let done = rows(&mut s.owner, told);
+        assert!(done.is_empty(), "{sql}: {done:?}");
+        assert_ne!(text(&mut s.owner, "SELECT count(*) FROM m.told"), "0", "{sql} ran nothing of m's");
+        run(&mut s.owner, "DELETE FROM m.told");
+    }
+    assert_eq!(text(&mut s.admin, "SELECT string_agg(state, ' ') FROM llm.status WHERE source IS NOT NULL"), "attached attached");
+}
+
 #[test]
 fn create_request_log_where_its_owner_may_create() {
     let mut s = setting("own_create");
