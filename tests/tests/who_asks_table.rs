@@ -4,7 +4,7 @@
 
 use llm_analytics_tests::db::{quote, refusal, rows, run, text};
 use llm_analytics_tests::world::{World, visible};
-use postgres::Client;
+use postgres::{Client, SimpleQueryMessage};
 
 const RANGE: &str = "'2026-06-01', '2026-06-02'";
 const USAGE: &str = "SELECT coalesce(sum(requests), 0)::text FROM llm.usage";
@@ -103,7 +103,13 @@ fn through(client: &mut Client, owner: &str, query: &str) -> String {
 /// The same without a function in between.
 fn directly(client: &mut Client, query: &str) -> String {
     match client.simple_query(query) {
-        Ok(_) => text(client, query),
+        Ok(messages) => {
+            let value = messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+                _ => None,
+            });
+            value.unwrap_or_else(|| panic!("no row: {query}"))
+        }
         Err(error) => {
             let refusal = refusal(&error);
             format!("refused {} {} {}", refusal.state, refusal.message, refusal.hint)
@@ -237,6 +243,49 @@ fn nothing_is_kept_from_caller_to_caller() {
             assert_eq!(text(&mut client, "SELECT app.planned()"), wanted, "{mode}, {role}");
             run(&mut client, "RESET ROLE");
         }
+    }
+}
+
+/// A cursor that a function of somebody else opened, and a view that somebody else made, have what their reader may see.
+#[test]
+fn cursors_and_views_of_others() {
+    let mut cast = Cast::new("cells_cursor");
+    let role = |kind: Kind| cast.roles.iter().find(|(k, _)| *k == kind).expect("a role").1.clone();
+    let (own, dev, neither, bypass) = (role(Bound("own")), role(Bound("dev")), role(Neither), role(BypassRls));
+    run(
+        &mut cast.world.client,
+        &format!(
+            "CREATE FUNCTION app.opened() RETURNS refcursor LANGUAGE plpgsql SECURITY DEFINER AS $$
+             DECLARE c refcursor := 'c'; BEGIN OPEN c FOR SELECT coalesce(sum(requests), 0)::text FROM llm.usage; RETURN c; END $$;
+             CREATE FUNCTION app.opened_by_bypass() RETURNS refcursor LANGUAGE plpgsql SECURITY DEFINER AS $$
+             DECLARE c refcursor := 'c'; BEGIN OPEN c FOR SELECT coalesce(sum(requests), 0)::text FROM llm.usage; RETURN c; END $$;
+             ALTER FUNCTION app.opened_by_bypass() OWNER TO {bypass};
+             CREATE VIEW app.page AS SELECT llm.current_user_id() AS who, llm.analytics_me('acme', {RANGE})->'member'->>'userId' AS me;
+             CREATE VIEW app.invoker WITH (security_invoker = true) AS SELECT * FROM llm.usage; GRANT SELECT ON app.page, app.invoker TO PUBLIC"
+        ),
+    );
+    for (user, login) in [("own", &own), ("dev", &dev), ("", &neither)] {
+        let wanted = match user {
+            "" => "0".to_owned(),
+            user => text(&mut cast.world.client, &format!("SELECT count(*) FROM {} v", visible(user))),
+        };
+        let mut client = cast.world.db.connect_as(login);
+        for function in ["app.opened()", "app.opened_by_bypass()"] {
+            run(&mut client, "BEGIN");
+            let opened = client.batch_execute(&format!("SELECT {function}"));
+            let got = if opened.is_ok() { directly(&mut client, "FETCH 1 FROM c") } else { "refused 28000".to_owned() };
+            let allowed = got == wanted || user.is_empty() && got.starts_with("refused 28000");
+            assert!(allowed, "{user:?} fetches from {function}: wanted {wanted}, got {got}");
+            run(&mut client, "ROLLBACK");
+        }
+        assert_eq!(
+            text(&mut client, "SELECT coalesce(sum(requests), 0) FROM app.invoker"),
+            wanted,
+            "{user:?}: a view with security_invoker"
+        );
+        let page = directly(&mut client, "SELECT who || ' ' || me FROM app.page");
+        let wanted = if user.is_empty() { "refused 28000".to_owned() } else { format!("{user} {user}") };
+        assert!(page.starts_with(&wanted), "{user:?}: a superuser's view of functions: {page}");
     }
 }
 
