@@ -5,6 +5,7 @@ pub mod answers;
 pub mod cluster;
 pub mod db;
 pub mod decimal;
+pub mod hostile;
 pub mod hosts;
 pub mod ledger;
 pub mod model;

@@ -120,6 +120,16 @@ impl World {
         self.caller(&role, None)
     }
 
+    /// Nobody, who may create in a schema of their own, named as the role is, and nothing else.
+    pub fn creator(&mut self) -> Caller {
+        let role = self.role("creator");
+        run(
+            &mut self.client,
+            &format!("CREATE SCHEMA {role}; GRANT USAGE, CREATE ON SCHEMA {role} TO {role}; GRANT USAGE ON SCHEMA {role} TO PUBLIC"),
+        );
+        self.caller(&role, None)
+    }
+
     pub fn caller(&self, role: &str, acts_as: Option<&str>) -> Caller {
         Caller { client: self.db.connect_as(role), role: role.to_owned(), acts_as: acts_as.map(str::to_owned) }
     }

@@ -138,7 +138,7 @@ fn without_an_identity() {
     let mut world = World::new("gates_nobody", false);
     let role = world.backend_role();
     let may_act_but_does_not = world.caller(&role, None);
-    for mut caller in [world.nobody(), may_act_but_does_not] {
+    for mut caller in [world.nobody(), may_act_but_does_not, world.creator()] {
         for org in ORGANIZATIONS.into_iter().chain(["no such organization"]) {
             for template in ORGANIZATION_CALLS.into_iter().chain([PROJECT, DELETED_PROJECT, OWN_KEY, OTHER_KEY, ME]) {
                 gate(&mut caller, &call(template, org, "dev"), Some("no_identity"));

@@ -2,6 +2,7 @@
 
 use llm_analytics_tests::db::{Db, json, quote, quote_ident, refusal, refused, rows, run, text};
 use llm_analytics_tests::hosts;
+use llm_analytics_tests::world::World;
 use postgres::Client;
 
 fn hostile() -> Vec<String> {
@@ -155,6 +156,54 @@ fn arguments() {
     }
     assert_eq!(text(&mut client, "SELECT sum(request_count) FROM llm.activity('org', 'model', '2026-06-01', '2026-06-01')"), "1");
     canary(&mut client);
+}
+
+/// The same from roles without any right, and with CREATE on one schema only: they are nobody, whatever they ask.
+#[test]
+fn arguments_of_roles_without_rights() {
+    let mut world = World::new("arguments_none", false);
+    let (nobody, creator) = (world.nobody(), world.creator());
+    for mut caller in [nobody, creator] {
+        for value in hostile().into_iter().chain(["acme", "rival", "acme_p1", "own"].map(str::to_owned)) {
+            for call in [
+                "llm.analytics_activity($1)",
+                "llm.analytics_activity('acme', $1)",
+                "llm.analytics_activity('acme', tz => $1)",
+                "llm.analytics_activity('acme', project => $1)",
+                "llm.analytics_project('acme', $1)",
+                "llm.analytics_api_key('acme', $1)",
+                "llm.analytics_member('acme', $1)",
+                "llm.analytics_members($1)",
+                "llm.analytics_me($1)",
+                "llm.analytics_drivers($1)",
+                "llm.analytics_projects($1)",
+                "llm.analytics_api_keys('acme', $1)",
+                "llm.activity($1)",
+                "llm.members($1)",
+            ] {
+                let context = format!("{}: {call} {}", caller.role, shown(&value));
+                match caller.client.query(&format!("SELECT {call}::text"), &[&value]) {
+                    Ok(rows) => panic!("{context}: {rows:?}"),
+                    Err(error) => {
+                        let refusal = refusal(&error);
+                        assert!(["28000", "22023"].contains(&refusal.state.as_str()), "{context}: {refusal:?}");
+                        assert!(!format!("{refusal:?}").contains("Name of"), "{context}: {refusal:?}");
+                    }
+                }
+            }
+            for call in [
+                "llm.act_as($1)",
+                "llm.bind_role(current_user, $1)",
+                "llm.create_request_log($1)",
+                "llm.forget($1)",
+                "llm.detach_directory($1)",
+            ] {
+                let error = caller.client.query(&format!("SELECT {call}::text"), &[&value]).err().unwrap_or_else(|| panic!("{call}"));
+                let refusal = refusal(&error);
+                assert!(["42501", "42883"].contains(&refusal.state.as_str()), "{}: {call} {}: {refusal:?}", caller.role, shown(&value));
+            }
+        }
+    }
 }
 
 /// As fields, columns and expressions of a mapping.
