@@ -311,7 +311,11 @@ CREATE FUNCTION llm._sync_source(source_id int) RETURNS void
 AS $$
 -- Brings the record of one source in step with the catalog after a DDL statement: names, columns, and which tables the tree has.
 DECLARE
-    root regclass := (SELECT t.relation FROM llm._trigger t WHERE t.source = source_id AND t.role = 'root');
+    -- Triggers that came with a restored table may name the source too.
+    root regclass := (SELECT t.relation FROM llm._trigger t JOIN llm.source s ON s.id = t.source
+                      JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE t.source = source_id AND t.role = 'root'
+                      ORDER BY (n.nspname::text, c.relname::text) <> (s.relation_schema, s.relation_name) LIMIT 1);
     src llm.source;
     member record;
 BEGIN

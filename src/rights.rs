@@ -49,7 +49,7 @@ impl ActingAs {
             let restricted = context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
             pg_sys::SetUserIdAndSecContext(user, restricted);
         }
-        ActingAs { user: before, context, _settings: pinned.then(|| LocalSettings::new(&PINNED)) }
+        ActingAs { user: before, context, _settings: pinned.then(LocalSettings::pinned) }
     }
 
     /// The extension's owner: who owns our tables.
@@ -79,6 +79,11 @@ impl LocalSettings {
             unsafe { set(name, value) };
         }
         LocalSettings(level)
+    }
+
+    /// Those of [`PINNED`].
+    pub fn pinned() -> LocalSettings {
+        LocalSettings::new(&PINNED)
     }
 }
 

@@ -111,7 +111,15 @@ fn warn_if_unmanageable(relation: pg_sys::Oid, facts: &Facts) -> Result<()> {
 /// The source of an attached log and the log's name; the caller owns it.
 pub fn attached(caller: pg_sys::Oid, relation: pg_sys::Oid) -> Result<(i32, String)> {
     let facts = facts(caller, relation, false)?;
-    let source = query::one::<i32>("SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'", &[relation.into()], See::New)?;
+    let sql = "SELECT source FROM llm._trigger WHERE relation = $1 AND role = 'root'";
+    let mut source = query::one::<i32>(sql, &[relation.into()], See::New)?;
+    if let Some(named) = source {
+        // Triggers that came with a restored table name a log that is another table.
+        query::each(include_str!("../../sql/query/source_root.sql"), &[named.into()], See::New, |row| {
+            source = source.filter(|_| row.get::<pg_sys::Oid>(2) == Some(relation));
+            Ok(())
+        })?;
+    }
     let Some(source) = source else {
         return Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} is not attached", facts.qualified()))
             .hint("llm.status lists the attached logs; of a partitioned log the root is attached."));

@@ -1,6 +1,7 @@
 //! SQL expressions over a log row: checked as PostgreSQL checks an index expression, kept deparsed, evaluated without SPI.
 
 use crate::error::{Error, Result, is_of_the_server};
+use crate::rights::LocalSettings;
 use crate::source::column::columns;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
@@ -32,26 +33,24 @@ fn refused(field: &str, code: PgSqlErrorCode, why: impl Into<String>) -> Error {
 /// Checks and deparses. `old_names` (name -> number) makes columns that were renamed since known by the names the text has.
 pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTreeMap<String, i16>) -> Result<Checked> {
     let attempt = std::panic::AssertUnwindSafe(|| {
+        // A function of an expression that was planned before may have changed the search_path, and with it what names mean.
+        let _settings = LocalSettings::pinned();
         let parsed = parse(relation, field, sql, old_names)?;
         // SAFETY: `parsed.node` is a valid tree over `relation`, which the caller holds open.
         unsafe {
-            if pg_sys::contain_mutable_functions(parsed.node)
-                || pg_sys::contain_mutable_functions(pg_sys::expression_planner(pg_sys::copyObjectImpl(parsed.node.cast()).cast()).cast())
-            {
-                return Err(refused(field, PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, "functions in it must be IMMUTABLE"));
+            if pg_sys::contain_mutable_functions(parsed.node) {
+                return Err(not_immutable(field));
+            }
+            // All that is written down, before anything is evaluated.
+            let checked = described(relation, field, parsed.node)?;
+            if pg_sys::contain_mutable_functions(pg_sys::expression_planner(pg_sys::copyObjectImpl(parsed.node.cast()).cast()).cast()) {
+                return Err(not_immutable(field));
             }
             // What evaluating it will ask for, the right to call its functions among it: the owner's, as whom the caller acts.
             let estate = pg_sys::CreateExecutorState();
             pg_sys::ExecPrepareExpr(pg_sys::copyObjectImpl(parsed.node.cast()).cast(), estate);
             pg_sys::FreeExecutorState(estate);
-            let columns = columns_of(relation, field, parsed.node)?;
-            let name = (*(*relation).rd_rel).relname.data.as_ptr();
-            let text = pg_sys::deparse_expression(parsed.node, pg_sys::deparse_context_for(name, (*relation).rd_id), false, false);
-            let sql = CStr::from_ptr(text).to_string_lossy().into_owned();
-            let known = crate::source::column::columns(relation);
-            let type_of = |name: &String| known.iter().find(|column| column.name == *name).map(|column| column.type_name());
-            let types = columns.keys().filter_map(type_of).collect();
-            Ok(Checked { sql, columns, types })
+            Ok(checked)
         }
     });
     // What PostgreSQL itself refuses (syntax, unknown column, aggregate ..) gets our hint. The caller must raise the error and run no query
@@ -64,6 +63,25 @@ pub fn check(relation: pg_sys::Relation, field: &str, sql: &str, old_names: &BTr
             other => other.rethrow(),
         })
         .execute()
+}
+
+fn not_immutable(field: &str) -> Error {
+    refused(field, PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, "functions in it must be IMMUTABLE")
+}
+
+/// An expression as it is kept.
+unsafe fn described(relation: pg_sys::Relation, field: &str, node: *mut pg_sys::Node) -> Result<Checked> {
+    // SAFETY: `node` is a valid tree over `relation`, which is open.
+    unsafe {
+        let columns = columns_of(relation, field, node)?;
+        let name = (*(*relation).rd_rel).relname.data.as_ptr();
+        let text = pg_sys::deparse_expression(node, pg_sys::deparse_context_for(name, (*relation).rd_id), false, false);
+        let sql = CStr::from_ptr(text).to_string_lossy().into_owned();
+        let known = crate::source::column::columns(relation);
+        let type_of = |name: &String| known.iter().find(|column| column.name == *name).map(|column| column.type_name());
+        let types = columns.keys().filter_map(type_of).collect();
+        Ok(Checked { sql, columns, types })
+    }
 }
 
 /// Parses and transforms. Errors of PostgreSQL's parser are raised, not returned.
