@@ -9,9 +9,11 @@ use postgres::Client;
 use std::time::{Duration, Instant};
 
 const PENDING: &str = "SELECT count(*) FROM llm._pending";
-const FAILING: &str = "SELECT string_agg(step || ' ' || coalesce(s.relation_name, '-') || ' ' || f.sqlstate, ', ' ORDER BY f.step, f.source)
+const FAILING: &str =
+    "SELECT string_agg(step || ' ' || coalesce(s.relation_name, '-') || ' ' || f.sqlstate, ', ' ORDER BY f.step, f.source)
                        FROM llm._failure f LEFT JOIN llm.source s ON s.id = f.source";
-const SHOWN: &str = "SELECT string_agg(line, ', ' ORDER BY line) FROM llm.status s, string_to_table(s.last_error, E'\\n') line WHERE s.source IS NULL";
+const SHOWN: &str =
+    "SELECT string_agg(line, ', ' ORDER BY line) FROM llm.status s, string_to_table(s.last_error, E'\\n') line WHERE s.source IS NULL";
 /// The month after next of public.made, which is tended after the logs that fail.
 const MADE: &str = "SELECT count(*) FROM pg_class WHERE oid = to_regclass('public.made_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', 'YYYY_MM'))";
 const SECOND_LEFT: &str = "SELECT complete_from FROM llm.source WHERE relation_name = 'second'";
@@ -47,7 +49,10 @@ fn break_things(client: &mut Client, owner: &str) {
              REVOKE SELECT ON public.first FROM {owner}"
         ),
     );
-    run(client, "INSERT INTO public.second (id, created_at, organization_id, api_key_id, model, cost) VALUES (2, now(), 'org', 'k', 'm', 4)");
+    run(
+        client,
+        "INSERT INTO public.second (id, created_at, organization_id, api_key_id, model, cost) VALUES (2, now(), 'org', 'k', 'm', 4)",
+    );
 }
 
 fn mend_things(client: &mut Client, owner: &str) {
@@ -56,15 +61,18 @@ fn mend_things(client: &mut Client, owner: &str) {
 }
 
 const ALL_FAILING: &str = "backfill first 42501, tend kept 2BP01, tend squatted 42P07";
-const ALL_SHOWN: &str =
-    "2BP01: tend of public.kept failed, 42501: backfill of public.first failed, 42P07: tend of public.squatted failed";
+const ALL_SHOWN: &str = "2BP01: tend of public.kept failed, 42501: backfill of public.first failed, 42P07: tend of public.squatted failed";
 
 /// What does not fail is done, and what does is shown.
 fn check_broken(client: &mut Client) {
     assert_eq!(text(client, SHOWN), ALL_SHOWN);
-    let of_log = "SELECT last_error || ' ' || (last_error_at > now() - interval '1 minute')::text FROM llm.status WHERE source = 'public.kept'";
+    let of_log =
+        "SELECT last_error || ' ' || (last_error_at > now() - interval '1 minute')::text FROM llm.status WHERE source = 'public.kept'";
     assert_eq!(text(client, of_log), "2BP01: tend failed true");
-    assert_eq!(text(client, "SELECT count(*) FROM llm.status WHERE last_error IS NOT NULL AND source IN ('public.made', 'public.second')"), "0");
+    assert_eq!(
+        text(client, "SELECT count(*) FROM llm.status WHERE last_error IS NOT NULL AND source IN ('public.made', 'public.second')"),
+        "0"
+    );
     assert_eq!(text(client, PENDING), "0");
     assert_eq!(text(client, MADE), "1", "the log after those that fail is tended");
     assert_eq!(text(client, SECOND_LEFT), "-infinity", "the log after the one that fails is backfilled");
@@ -109,7 +117,12 @@ fn no_step_stops_another() {
     let mut id = 100;
     while text(&mut other, "SELECT min(failures) FROM llm._failure").parse::<u32>().expect("a count") < 4 {
         id += 1;
-        run(&mut other, &format!("INSERT INTO public.second (id, created_at, organization_id, api_key_id, model, cost) VALUES ({id}, now(), 'org', 'k', 'm', 0)"));
+        run(
+            &mut other,
+            &format!(
+                "INSERT INTO public.second (id, created_at, organization_id, api_key_id, model, cost) VALUES ({id}, now(), 'org', 'k', 'm', 0)"
+            ),
+        );
         wait_for(&mut other, 5, "it folds while other steps fail", PENDING, "0");
     }
     mend_things(&mut other, &owner.name);
@@ -126,7 +139,10 @@ fn a_fold_that_fails_stops_nothing() {
     let mut client = db.connect();
     let month = month(&mut client);
     run(&mut client, "SELECT llm.create_request_log('public.made')");
-    run(&mut client, &format!("DROP TABLE public.made_{month}; INSERT INTO public.made (organization_id, api_key_id, model) VALUES ('org', 'k', 'm')"));
+    run(
+        &mut client,
+        &format!("DROP TABLE public.made_{month}; INSERT INTO public.made (organization_id, api_key_id, model) VALUES ('org', 'k', 'm')"),
+    );
     run(&mut client, "ALTER TABLE llm._rollup_kept RENAME TO elsewhere; ALTER TABLE llm._rollup_detail RENAME TO away");
     run(&mut client, "CALL llm.maintain()");
     assert_eq!(text(&mut client, FAILING), "fold - 42P01");
