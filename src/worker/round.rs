@@ -62,9 +62,23 @@ enum Found {
     Ready { records: bool },
 }
 
+/// Whether the extension is here, and then it stays for the rest of the transaction. DROP EXTENSION locks the extension before anything that
+/// belongs to it: had we locked some of that and not the extension, one of us would end in a deadlock, and that might be the DROP.
+fn hold_extension() -> bool {
+    // SAFETY: a catalog lookup by name, before and after a lock that is released at the end of the transaction.
+    unsafe {
+        let extension = || pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true);
+        let found = extension();
+        if found == pg_sys::InvalidOid {
+            return false;
+        }
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
+        extension() == found
+    }
+}
+
 fn look() -> Result<Found> {
-    // SAFETY: a catalog lookup by name.
-    if unsafe { pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true) } == pg_sys::InvalidOid {
+    if !hold_extension() {
         return Ok(Found::Nothing);
     }
     if query::one::<bool>(include_str!("../../sql/query/worker_ready.sql"), &[], See::Active)? != Some(true) {
@@ -98,7 +112,12 @@ fn work(database: pg_sys::Oid, records: bool) -> Round {
         let is_fold = step == "fold";
         let mut from = if is_fold { slots::get(database).map_or(0, |slot| slot.fold_from.into()) } else { 0 };
         loop {
-            match in_transaction(step, move || if records { attempt(step, from) } else { attempt_of_old(step, from) }) {
+            let piece = move || match hold_extension() {
+                false => Ok(None),
+                true if records => attempt(step, from),
+                true => attempt_of_old(step, from),
+            };
+            match in_transaction(step, piece) {
                 Ok(Some(next)) => from = next,
                 Ok(None) => break,
                 // Whoever waits for our locks goes first. That is no failure.
