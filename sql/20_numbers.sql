@@ -15,7 +15,7 @@ CREATE TABLE llm._pending (
     mode                      text COLLATE "C" NOT NULL,
     measures                  llm.measures NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000, vacuum_truncate = off);
 -- A publication FOR ALL TABLES would make the fold's DELETE fail otherwise. So with all tables of ours that have no primary key.
 ALTER TABLE llm._pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE llm._pending IS 'signed deltas that are not folded yet, aggregated per statement. kind: 0 shown, 1 kept (deleted in keep mode), 2 skipped values (requests = how many)';

@@ -247,6 +247,28 @@ END
 $$;
 COMMENT ON FUNCTION llm._backfill_any() IS 'backfills a stretch of the first log that has one left; what fails for one log is recorded and keeps no other from it';
 
+CREATE FUNCTION llm._trim_pending() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+AS $$
+-- Every read looks at every block of llm._pending. So after a backlog autovacuum cuts its empty end off, and comes again as long as a row
+-- is dead. Otherwise it must not: each cut takes an ACCESS EXCLUSIVE lock, which a standby replays against whoever reads there.
+DECLARE
+    blocks bigint := pg_relation_size('llm._pending') / current_setting('block_size')::int;
+    is_off boolean := (SELECT 'vacuum_truncate=off' = ANY (c.reloptions) FROM pg_class c WHERE c.oid = 'llm._pending'::regclass);
+BEGIN
+    IF blocks >= 4096 AND is_off THEN
+        ALTER TABLE llm._pending SET (vacuum_truncate = on, autovacuum_vacuum_threshold = 0);
+    ELSIF blocks < 512 AND NOT is_off THEN
+        ALTER TABLE llm._pending SET (vacuum_truncate = off, autovacuum_vacuum_threshold = 20000);
+    END IF;
+EXCEPTION
+    WHEN lock_not_available THEN
+        -- Autovacuum is at work. The next round is early enough.
+        RETURN;
+END
+$$;
+COMMENT ON FUNCTION llm._trim_pending() IS 'has autovacuum give back the space of llm._pending while that is large';
+
 CREATE FUNCTION llm._attempt(step text, "from" bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -266,6 +288,7 @@ BEGIN
             WHEN 'heal' THEN
                 PERFORM llm._heal();
             WHEN 'tend' THEN
+                PERFORM llm._trim_pending();
                 done := llm._tend();
                 IF done IS NOT NULL THEN
                     RAISE LOG 'llm_analytics: %', done;
