@@ -13,7 +13,7 @@ help:
 	@echo 'make dashboard          builds target/dashboard/llm-dashboard with its pages'
 	@echo 'make test-dashboard     its tests: the server, the OpenAPI document, the pages in Chromium'
 	@echo 'make test               all tests, against PostgreSQL 15; PG=16 or PG=18 for another major'
-	@echo 'make test TIER=regress  one tier: core, regress, isolation or server; TESTS="a b" only these tests'
+	@echo 'make test TIER=regress  one tier: core, regress, isolation, server or backlog; TESTS="a b" only these tests'
 	@echo 'make bench             the benchmark (see bench/README.md); bench-quick: a small one, that it works'
 	@echo 'make build              compiles into target/pg/15; PG_CONFIG=/path/to/pg_config into another server'
 	@echo 'make lint               cargo fmt --check and clippy'

@@ -76,6 +76,18 @@ CREATE TABLE llm._state (
 INSERT INTO llm._state DEFAULT VALUES;
 COMMENT ON TABLE llm._state IS 'what llm.status shows of the last fold and the last error';
 
+CREATE TABLE llm._failure (
+    step      text NOT NULL,
+    source    int NOT NULL,
+    failures  int NOT NULL,
+    sqlstate  text NOT NULL,
+    failed_at timestamptz NOT NULL,
+    retry_at  timestamptz NOT NULL,
+    PRIMARY KEY (step, source)
+);
+COMMENT ON TABLE llm._failure IS
+    'steps of llm.maintain and of the worker that fail: how often in a row, and when they are tried again; source 0: not of one log. The row goes when the step succeeds';
+
 -- The directories: who and what the ids are. Shipped tables, filled by whoever knows the names.
 
 CREATE TABLE llm.organization (

@@ -149,13 +149,54 @@ CREATE FUNCTION llm.verify("from" timestamptz DEFAULT NULL, "to" timestamptz DEF
 COMMENT ON FUNCTION llm.verify(timestamptz, timestamptz, text) IS
     'compares rollups and pending rows with the logs, in one snapshot; no rows = proved. Half-open, widened to buckets, NULL is unbounded; sealed ranges and what is not backfilled yet are skipped. source is NULL for levels that are derived from detail. Errors: 22023';
 
-CREATE FUNCTION llm._fold_step() RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_fold_step_wrapper';
-COMMENT ON FUNCTION llm._fold_step() IS 'folds one batch; whether there may be more';
+CREATE FUNCTION llm._fold_step("from" bigint) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_fold_from_wrapper';
+COMMENT ON FUNCTION llm._fold_step(bigint) IS 'folds one batch, from a block of llm._pending on; the block where the next batch goes on, NULL where the table ends';
+
+CREATE FUNCTION llm._drained_at() RETURNS timestamptz
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'llm_drained_at_wrapper';
+COMMENT ON FUNCTION llm._drained_at() IS 'when a fold last found nothing pending, as shared memory has it; NULL where it does not';
 
 CREATE FUNCTION llm._backfill_step() RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_backfill_step_wrapper';
 COMMENT ON FUNCTION llm._backfill_step() IS 'backfills a stretch of one log; says what was done, NULL when every log is complete';
+
+CREATE FUNCTION llm._backfill_step(source int) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS 'MODULE_PATHNAME', 'llm_backfill_source_wrapper';
+COMMENT ON FUNCTION llm._backfill_step(int) IS 'backfills a stretch of a log; says what was done, NULL when there is nothing to do';
+
+CREATE FUNCTION llm._is_waiting(step text, source int) RETURNS boolean
+    LANGUAGE sql VOLATILE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM llm._failure f WHERE f.step = $1 AND f.source = $2 AND f.retry_at > clock_timestamp())
+$$;
+COMMENT ON FUNCTION llm._is_waiting(text, int) IS 'whether a step failed for a log (0: for none in particular) so lately that it is not tried again yet';
+
+CREATE FUNCTION llm._failed(step text, source int, state text, message text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- The text of a server's error can hold values of a row. So the tables have the SQLSTATE, and who sees the WARNING has the text.
+DECLARE
+    what text := step || coalesce((SELECT format(' of %I.%I', s.relation_schema, s.relation_name) FROM llm.source s WHERE s.id = $2), '');
+    pause interval := coalesce(current_setting('llm.fold_interval', true), '10s')::interval;
+BEGIN
+    INSERT INTO llm._failure AS f (step, source, failures, sqlstate, failed_at, retry_at)
+    VALUES ($1, $2, 1, $3, clock_timestamp(), clock_timestamp() + 2 * pause)
+    ON CONFLICT ON CONSTRAINT _failure_pkey DO UPDATE
+    SET failures = f.failures + 1, sqlstate = EXCLUDED.sqlstate, failed_at = EXCLUDED.failed_at,
+        retry_at = EXCLUDED.failed_at + 2 ^ least(f.failures + 1, 6) * pause;
+    UPDATE llm._state SET last_error = format('%s: %s failed', state, what), last_error_at = clock_timestamp();
+    RAISE WARNING USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed', what), DETAIL = message;
+END
+$$;
+COMMENT ON FUNCTION llm._failed(text, int, text, text) IS 'records that a step failed: it is tried again after a pause that doubles with each failure, up to 64 times llm.fold_interval';
+
+CREATE FUNCTION llm._retry_now() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE llm._failure f SET retry_at = clock_timestamp() WHERE f.retry_at > clock_timestamp()
+$$;
+COMMENT ON FUNCTION llm._retry_now() IS 'steps that failed need not wait any longer';
 
 CREATE FUNCTION llm._heal() RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
@@ -164,19 +205,119 @@ AS $$
 -- has its own: during a restore they come last.
 DECLARE
     broken record;
+    leaf regclass;
 BEGIN
     FOR broken IN
-        SELECT g.relation::regclass AS relation, g.root::regclass AS root, s AS source FROM llm._capture_gap g JOIN llm.source s ON s.id = g.source
-        WHERE g.triggers = 0
+        SELECT s AS source, g.root::regclass AS root, array_agg(g.relation::regclass ORDER BY g.relation) AS leaves
+        FROM llm._capture_gap g JOIN llm.source s ON s.id = g.source
+        WHERE g.triggers = 0 AND NOT llm._is_waiting('heal', s.id)
+        GROUP BY s.id, g.root
     LOOP
-        PERFORM llm._install_triggers(broken.relation, (broken.source).id, (broken.source).version, 'part', (broken.source).capture);
-        PERFORM llm._record_leaves(broken.source, broken.root);
-        -- What the leaf missed is not known, so the whole source is read again.
-        UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = (broken.source).id;
+        BEGIN
+            FOREACH leaf IN ARRAY broken.leaves LOOP
+                PERFORM llm._install_triggers(leaf, (broken.source).id, (broken.source).version, 'part', (broken.source).capture);
+            END LOOP;
+            PERFORM llm._record_leaves(broken.source, broken.root);
+            -- What the leaves missed is not known, so the whole source is read again.
+            UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = (broken.source).id;
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM llm._failed('heal', (broken.source).id, SQLSTATE, SQLERRM);
+        END;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and has their source read again';
+COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and has their source read again; what fails for one log is recorded';
+
+CREATE FUNCTION llm._backfill_any() RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    log int;
+    done text;
+BEGIN
+    FOR log IN SELECT s.id FROM llm.source s WHERE s.state = 'attached' AND s.complete_from > '-infinity' ORDER BY s.id LOOP
+        IF NOT llm._is_waiting('backfill', log) THEN
+            BEGIN
+                done := llm._backfill_step(log);
+                IF done IS NOT NULL THEN
+                    DELETE FROM llm._failure f WHERE f.step = 'backfill' AND f.source = log;
+                    RETURN done;
+                END IF;
+            EXCEPTION
+                WHEN OTHERS THEN
+                    PERFORM llm._failed('backfill', log, SQLSTATE, SQLERRM);
+            END;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION llm._backfill_any() IS 'backfills a stretch of the first log that has one left; what fails for one log is recorded and keeps no other from it';
+
+CREATE FUNCTION llm._trim_pending() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+AS $$
+-- Every read looks at every block of llm._pending. So after a backlog autovacuum cuts its empty end off, and comes again as long as a row
+-- is dead. Otherwise it must not: each cut takes an ACCESS EXCLUSIVE lock, which a standby replays against whoever reads there.
+DECLARE
+    blocks bigint := pg_relation_size('llm._pending') / current_setting('block_size')::int;
+    is_off boolean := (SELECT 'vacuum_truncate=off' = ANY (c.reloptions) FROM pg_class c WHERE c.oid = 'llm._pending'::regclass);
+BEGIN
+    IF blocks >= 4096 AND is_off THEN
+        ALTER TABLE llm._pending SET (vacuum_truncate = on, autovacuum_vacuum_threshold = 0);
+    ELSIF blocks < 512 AND NOT is_off THEN
+        ALTER TABLE llm._pending SET (vacuum_truncate = off, autovacuum_vacuum_threshold = 20000);
+    END IF;
+EXCEPTION
+    WHEN lock_not_available THEN
+        -- Autovacuum is at work. The next round is early enough.
+        RETURN;
+END
+$$;
+COMMENT ON FUNCTION llm._trim_pending() IS 'has autovacuum give back the space of llm._pending while that is large';
+
+CREATE FUNCTION llm._attempt(step text, "from" bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- The caller commits after each call, so that no step waits for or undoes another.
+DECLARE
+    started timestamptz := clock_timestamp();
+    goes_on bigint;
+    done text;
+BEGIN
+    IF llm._is_waiting(step, 0) THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        CASE step
+            WHEN 'fold' THEN
+                goes_on := llm._fold_step("from");
+            WHEN 'heal' THEN
+                PERFORM llm._heal();
+            WHEN 'tend' THEN
+                PERFORM llm._trim_pending();
+                done := llm._tend();
+                IF done IS NOT NULL THEN
+                    RAISE LOG 'llm_analytics: %', done;
+                    goes_on := 0;
+                END IF;
+            WHEN 'backfill' THEN
+                goes_on := CASE WHEN llm._backfill_any() IS NOT NULL THEN 0 END;
+        END CASE;
+    EXCEPTION
+        WHEN OTHERS THEN
+            PERFORM llm._failed(step, 0, SQLSTATE, SQLERRM);
+            RETURN NULL;
+    END;
+    -- What was due and did not fail again is well, or is no more.
+    DELETE FROM llm._failure f
+    WHERE f.step = $1 AND f.failed_at < started AND f.retry_at <= started AND (f.source = 0 OR goes_on IS NULL);
+    RETURN goes_on;
+END
+$$;
+COMMENT ON FUNCTION llm._attempt(text, bigint) IS
+    'fold, heal, tend or backfill: does a piece of it, from where the last one stopped (0: the beginning). Where to go on, NULL when nothing is left; an error is recorded in llm._failure and not raised';
 
 CREATE PROCEDURE llm.backfill() LANGUAGE plpgsql AS $$
 -- No SECURITY DEFINER and no SET: COMMIT would fail. The steps have the rights.
@@ -198,28 +339,23 @@ COMMENT ON PROCEDURE llm.backfill() IS
 CREATE PROCEDURE llm.maintain() LANGUAGE plpgsql AS $$
 -- As llm.backfill().
 DECLARE
-    done pg_catalog.text;
+    step pg_catalog.text;
+    goes_on pg_catalog.int8;
 BEGIN
     COMMIT;
-    PERFORM llm._heal();
-    COMMIT;
-    WHILE llm._tend() IS NOT NULL LOOP
-        COMMIT;
-    END LOOP;
-    COMMIT;
-    WHILE llm._fold_step() LOOP
-        COMMIT;
-    END LOOP;
-    COMMIT;
-    LOOP
-        done := llm._backfill_step();
-        EXIT WHEN done IS NULL;
-        COMMIT;
+    -- Who calls this may just have mended what was wrong.
+    PERFORM llm._retry_now();
+    FOREACH step IN ARRAY ARRAY['fold', 'heal', 'tend', 'backfill'] LOOP
+        goes_on := 0;
+        WHILE goes_on IS NOT NULL LOOP
+            COMMIT;
+            goes_on := llm._attempt(step, goes_on);
+        END LOOP;
     END LOOP;
 END
 $$;
 COMMENT ON PROCEDURE llm.maintain() IS
-    'what the background worker does, for servers without shared_preload_libraries: heals, makes and drops partitions of managed logs, folds, backfills. From pg_cron or any scheduler. Errors: 2D000 inside a transaction block';
+    'what the background worker does, for servers without shared_preload_libraries: folds, heals, makes and drops partitions of managed logs, backfills. From pg_cron or any scheduler. What fails is a WARNING and shown by llm.status, and the rest is done. Errors: 2D000 inside a transaction block';
 
 -- Reading
 

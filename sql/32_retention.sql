@@ -90,7 +90,7 @@ DECLARE
 BEGIN
     FOR managed IN
         SELECT s.id, t.relation::regclass AS log, s.retention, s.complete_from FROM llm.source s JOIN llm._trigger t ON t.source = s.id AND t.role = 'root'
-        WHERE s.is_managed AND s.state = 'attached' ORDER BY s.id
+        WHERE s.is_managed AND s.state = 'attached' AND NOT llm._is_waiting('tend', s.id) ORDER BY s.id
     LOOP
         BEGIN
             FOR month IN SELECT date_trunc('month', now()) + make_interval(months => m) FROM generate_series(0, 2) AS m LOOP
@@ -98,6 +98,7 @@ BEGIN
                 IF NOT EXISTS (SELECT FROM llm._leaf l WHERE l.source = managed.id AND l."from" < month + interval '1 month' AND l."to" > month)
                    AND NOT llm._has_rows(managed.id, month, month + interval '1 month') THEN
                     PERFORM llm._create_month(managed.log, month);
+                    DELETE FROM llm._failure f WHERE f.step = 'tend' AND f.source = managed.id;
                     RETURN format('partition of %s for %s made', managed.log, to_char(month, 'YYYY-MM'));
                 END IF;
             END LOOP;
@@ -107,15 +108,16 @@ BEGIN
                 IF old IS NOT NULL THEN
                     -- What sees it go (llm._dropped) seals its range.
                     PERFORM llm._run_as_owner(managed.log, format('DROP TABLE %s', old));
+                    DELETE FROM llm._failure f WHERE f.step = 'tend' AND f.source = managed.id;
                     RETURN format('partition %s sealed and dropped', old);
                 END IF;
             END IF;
         EXCEPTION
-            WHEN lock_not_available OR deadlock_detected OR check_violation THEN
-                RAISE LOG 'llm_analytics: partitions of % are in use, tried again later', managed.log;
+            WHEN OTHERS THEN
+                PERFORM llm._failed('tend', managed.id, SQLSTATE, SQLERRM);
         END;
     END LOOP;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION llm._tend() IS 'makes a partition of a managed log ahead of time (this month and two more), or seals and drops one that is past its retention; what was done, NULL when nothing is to be done';
+COMMENT ON FUNCTION llm._tend() IS 'makes a partition of a managed log ahead of time (this month and two more), or seals and drops one that is past its retention; what was done, NULL when nothing is to be done. What fails for one log is recorded and keeps no other from it';

@@ -120,10 +120,17 @@ SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
        s.skipped_values + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
-       NULL::text AS last_error,
-       NULL::timestamptz AS last_error_at
+       f.last_error,
+       f.last_error_at
 FROM llm.source s
 LEFT JOIN pending p ON p.source = s.id
+LEFT JOIN (
+    SELECT x.source,
+           pg_catalog.string_agg(x.sqlstate || ': ' || x.step || ' failed', E'\n' ORDER BY x.failed_at DESC) AS last_error,
+           pg_catalog.max(x.failed_at) AS last_error_at
+    FROM llm._failure x
+    GROUP BY x.source
+) f ON f.source = s.id
 UNION ALL
 SELECT NULL,
        CASE WHEN EXISTS (SELECT FROM llm._binding b LEFT JOIN pg_catalog.pg_roles r ON r.rolname = b.role WHERE r.oid IS DISTINCT FROM b.role_oid)
@@ -134,7 +141,7 @@ SELECT NULL,
        (SELECT coalesce(pg_catalog.sum(n), 0)::bigint FROM pending),
        pg_catalog.pg_total_relation_size('llm._pending'),
        (SELECT pg_catalog.min(oldest) FROM pending),
-       CASE WHEN EXISTS (SELECT FROM pending) THEN GREATEST(pg_catalog.clock_timestamp() - d.folded_at, interval '0') ELSE interval '0' END,
+       CASE WHEN EXISTS (SELECT FROM pending) THEN GREATEST(pg_catalog.clock_timestamp() - GREATEST(d.folded_at, llm._drained_at()), interval '0') ELSE interval '0' END,
        d.last_fold_at,
        d.last_fold_rows,
        pg_catalog.round(d.last_fold_rows * 1000.0 / greatest(d.last_fold_ms, 1)),
@@ -143,9 +150,16 @@ SELECT NULL,
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.role = 'root'),
        (SELECT coalesce(pg_catalog.sum(s.skipped_values), 0)::bigint FROM llm.source s)
            + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.kind = 2), 0),
-       d.last_error,
-       d.last_error_at
-FROM llm._state d;
+       coalesce(f.last_error, d.last_error),
+       coalesce(f.last_error_at, d.last_error_at)
+FROM llm._state d
+CROSS JOIN (
+    SELECT pg_catalog.string_agg(x.sqlstate || ': ' || x.step || CASE WHEN s.id IS NOT NULL THEN pg_catalog.format(' of %I.%I', s.relation_schema, s.relation_name) ELSE '' END || ' failed',
+                                 E'\n' ORDER BY x.failed_at DESC) AS last_error,
+           pg_catalog.max(x.failed_at) AS last_error_at
+    FROM llm._failure x
+    LEFT JOIN llm.source s ON s.id = x.source
+) f;
 COMMENT ON VIEW llm.status IS 'for DBAs and monitoring: one row per source and one (source NULL) for the database';
 COMMENT ON COLUMN llm.status.source IS 'the log, NULL for the database';
 COMMENT ON COLUMN llm.status.state IS 'attached, backfilling, capture off (a trigger of the log or of a partition is disabled or missing: changes are not seen), detached, dropped, no triggers (restored or dropped by hand: attach it again); of the database: database, or unconfirmed bindings (llm.bind_role was called for roles that are gone, or were made anew under that name: nobody is who it says until it is called again, or llm.unbind_role)';
@@ -155,12 +169,14 @@ COMMENT ON COLUMN llm.status.retention IS 'how long partitions are kept (llm.set
 COMMENT ON COLUMN llm.status.pending_rows IS 'deltas not folded yet; readers add them up';
 COMMENT ON COLUMN llm.status.pending_bytes IS 'bytes of the table of pending deltas';
 COMMENT ON COLUMN llm.status.oldest_pending IS 'earliest bucket with a pending delta';
-COMMENT ON COLUMN llm.status.lag IS 'how long ago nothing was pending, to within a minute; 0 where nothing is now; NULL before the first fold. Readers do not lag: they add up what is pending';
+COMMENT ON COLUMN llm.status.lag IS
+    'how long ago a fold left nothing pending; 0 where nothing is now; NULL before the first fold. Until the first fold after a restart it may tell of an earlier one; without shared_preload_libraries it is known to within a minute. Readers do not lag: they add up what is pending';
 COMMENT ON COLUMN llm.status.last_fold_at IS 'when the last fold that found something ended';
 COMMENT ON COLUMN llm.status.last_fold_rows IS 'pending rows it folded';
 COMMENT ON COLUMN llm.status.fold_rows_per_second IS 'pending rows a second of that fold';
 COMMENT ON COLUMN llm.status.rollup_bytes IS 'bytes of all rollup levels with their indexes';
 COMMENT ON COLUMN llm.status.log_bytes IS 'bytes of the log with indexes and TOAST';
 COMMENT ON COLUMN llm.status.skipped_values IS 'values of the log that count as 0: NaN, infinite or out of bounds';
-COMMENT ON COLUMN llm.status.last_error IS 'what stopped the background worker last: SQLSTATE and our own text';
-COMMENT ON COLUMN llm.status.last_error_at IS 'when';
+COMMENT ON COLUMN llm.status.last_error IS
+    'what the worker and llm.maintain() cannot do now, a line each: SQLSTATE, step and log; of the database, where nothing fails now, the last that did';
+COMMENT ON COLUMN llm.status.last_error_at IS 'when it failed last';

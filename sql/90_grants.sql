@@ -52,7 +52,7 @@ GRANT SELECT ON llm.usage, llm.rollup, llm._rollup_detail, llm.series, llm._org,
 TO PUBLIC;
 GRANT SELECT ON llm.status TO pg_monitor;
 -- A view does not lend the right to call what it calls.
-GRANT EXECUTE ON FUNCTION llm._tree(regclass) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION llm._tree(regclass), llm._drained_at() TO pg_monitor;
 
 -- Everything but the fold lock outlives the logs, so it is dumped.
 DO $$

@@ -18,12 +18,12 @@ pub struct Step {
     pub changed: i64,
 }
 
-/// One step of one source; None when every attached log is complete.
-pub fn step() -> Result<Option<Step>> {
-    let Some((source, ..)) = next()? else { return Ok(None) };
+/// One step of a log (None: of the first that is not complete); None when there is nothing left to do.
+pub fn step(of: Option<i32>) -> Result<Option<Step>> {
+    let Some((source, ..)) = next(of)? else { return Ok(None) };
     // Then again under the locks, so that two backfills do not do the same step twice.
     rebuild::lock_logs(Some(source))?;
-    let Some((source, to, relation)) = next()?.filter(|(again, ..)| *again == source) else {
+    let Some((source, to, relation)) = next(of)?.filter(|(again, ..)| *again == source) else {
         return Ok(Some(Step { relation: String::new(), from: None, changed: 0 }));
     };
     let to_micros = pg_sys::TimestampTz::from(to);
@@ -37,9 +37,9 @@ pub fn step() -> Result<Option<Step>> {
 }
 
 /// The log that is to be backfilled next, where its complete part begins, its name.
-fn next() -> Result<Option<(i32, TimestampWithTimeZone, String)>> {
+fn next(of: Option<i32>) -> Result<Option<(i32, TimestampWithTimeZone, String)>> {
     let mut found = None;
-    query::each(include_str!("../sql/query/backfill_next.sql"), &[], See::New, |row| {
+    query::each(include_str!("../sql/query/backfill_next.sql"), &[of.into()], See::New, |row| {
         found = row.get(1).zip(row.get(2)).zip(row.get(3)).map(|((source, to), relation)| (source, to, relation));
         Ok(())
     })?;

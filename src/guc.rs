@@ -1,6 +1,7 @@
 //! The settings, all named `llm.*`.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::pg_sys;
 use std::ffi::CString;
 
 /// What a DELETE or TRUNCATE of log rows means.
@@ -90,4 +91,7 @@ pub fn register() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    // A misspelt name is an error then, not a setting that nobody reads.
+    // SAFETY: the name is valid, and all settings are defined.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"llm".as_ptr()) }
 }

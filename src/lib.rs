@@ -26,6 +26,7 @@ mod retention;
 mod rights;
 mod rollup;
 mod scope;
+mod slots;
 mod source;
 mod varlena;
 mod verify;

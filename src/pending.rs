@@ -232,22 +232,37 @@ pub fn of_organization(organization: &str, mut f: impl FnMut(&Record<'_>) -> Res
     }
 }
 
-/// Takes at most `limit` rows that the active snapshot sees out of the table, and calls `f` with each.
-pub fn take(limit: i64, mut f: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+/// What [`take`] came to.
+#[derive(Default)]
+pub struct Taken {
+    pub rows: i64,
+    /// Rows that stay.
+    pub left: i64,
+    /// Where to go on; None: the end of the table.
+    pub next: Option<pg_sys::BlockNumber>,
+}
+
+/// Takes rows that the active snapshot sees out of the table, from a block on, at most `limit`. Each for which `f` says so.
+pub fn take(from: pg_sys::BlockNumber, limit: i64, mut f: impl FnMut(&Record<'_>) -> Result<bool>) -> Result<Taken> {
     let table = Table::pending(pg_sys::RowExclusiveLock)?;
-    let mut left = limit;
-    table.tuples(|tuple, descriptor| {
-        if left == 0 {
-            return Ok(false);
-        }
-        left -= 1;
+    let mut taken = Taken::default();
+    table.tuples_from(from, |tuple, descriptor| {
         // SAFETY: as above.
         unsafe {
-            f(&record(tuple, descriptor))?;
-            table.delete(&(*tuple).t_self)?;
+            if taken.rows == limit {
+                taken.next = Some(pgrx::itemptr::item_pointer_get_block_number(&(*tuple).t_self));
+                return Ok(false);
+            }
+            if f(&record(tuple, descriptor))? {
+                table.delete(&(*tuple).t_self)?;
+                taken.rows += 1;
+            } else {
+                taken.left += 1;
+            }
         }
         Ok(true)
-    })
+    })?;
+    Ok(taken)
 }
 
 /// The columns of such a row before the texts, as they lie in it: none of them can be NULL.

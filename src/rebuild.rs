@@ -64,9 +64,12 @@ pub fn begin_of_piece(source: i32, to: Micros, rows: i64) -> Result<Micros> {
     let rows = if log::is_ordered(source)? { rows } else { ROWS_UNORDERED };
     let newest = log::nth_newest(source, instant(to)?, rows)?;
     let begin = newest.map_or(Micros::MIN, |newest| bucket::start(pg_sys::TimestampTz::from(newest)));
+    if begin == Micros::MIN {
+        return Ok(begin);
+    }
     // Whole days where it has any: so a row of a day is mostly written once.
-    let day = Grain::Day.start(begin.saturating_sub(1)).saturating_add(MICROS_PER_DAY);
-    Ok(if begin != Micros::MIN && day < to { day } else { begin })
+    let day = Grain::Day.start(begin - 1).saturating_add(MICROS_PER_DAY);
+    Ok(if day < to { day } else { begin })
 }
 
 /// For messages: the minute of UTC.

@@ -46,7 +46,7 @@ pub fn differences(range: &Range) -> Result<Vec<Difference>> {
     let sources = rebuild::attached(None, See::Active)?;
     let finals = Finals::sealed_or_incomplete()?;
     let mut found = Vec::new();
-    let days = days()?;
+    let days = days(range)?;
     let mut to = range.to;
     while to > range.from {
         let from = begin(range, to, &days, &sources)?;
@@ -74,10 +74,18 @@ pub fn differences(range: &Range) -> Result<Vec<Difference>> {
     Ok(found)
 }
 
-/// Days of UTC that rollups have rows of, and how many.
-fn days() -> Result<BTreeMap<Micros, i64>> {
+/// Days of UTC that rollups have rows of in a range, and how many. Organization by organization, so that each reads
+/// its own index range.
+fn days(range: &Range) -> Result<BTreeMap<Micros, i64>> {
     let mut days: BTreeMap<Micros, i64> = BTreeMap::new();
-    query::each("SELECT r.bucket, count(*) FROM llm.rollup r GROUP BY r.bucket", &[], See::Active, |row| {
+    let sql = "SELECT r.bucket, count(*) FROM llm._org o
+               CROSS JOIN LATERAL (SELECT r.bucket FROM llm.rollup r WHERE r.org = o.org AND r.bucket >= $1 AND r.bucket < $2 OFFSET 0) r
+               WHERE $3::text IS NULL OR o.organization_id = $3
+               GROUP BY r.bucket";
+    // A day's own row lies at its start.
+    let from = if range.from == Micros::MIN { range.from } else { Grain::Day.start(range.from) };
+    let arguments = [rebuild::instant(from)?.into(), rebuild::instant(range.to)?.into(), range.organization.clone().into()];
+    query::each(sql, &arguments, See::Active, |row| {
         if let (Some(bucket), Some(rows)) = (row.get::<TimestampWithTimeZone>(1), row.get::<i64>(2)) {
             *days.entry(Grain::Day.start(pg_sys::TimestampTz::from(bucket))).or_default() += rows;
         }

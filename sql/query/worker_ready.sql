@@ -1,11 +1,9 @@
--- Whether every attached source has its root trigger and every delta its source: while a dump is restored, neither is so. A parallel restore
--- loads and makes things in any order, so as long as one is connected, as whoever may write our tables, nothing is ready. Without any source
--- there is nothing to do, but a restore may begin while the round goes on.
+-- Whether the worker may act. While a dump is restored it may not: attached sources get their root triggers last, and as long as pg_restore
+-- is connected, as somebody who may write our tables, a parallel restore loads and makes things in any order. Without any source there is
+-- nothing to do. Deltas that are here before their source are not folded (src/fold.rs).
 SELECT EXISTS (SELECT FROM llm.source) AND NOT EXISTS (
     SELECT FROM llm.source s
     WHERE s.state = 'attached' AND NOT EXISTS (SELECT FROM llm._trigger t WHERE t.source = s.id AND t.role = 'root')
-) AND NOT EXISTS (
-    SELECT FROM llm._pending p WHERE NOT EXISTS (SELECT FROM llm.source s WHERE s.id = p.source)
 ) AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
     WHERE a.datname = pg_catalog.current_database() AND a.application_name = 'pg_restore'

@@ -17,30 +17,47 @@ fn llm_fold() -> Report<i64> {
     Ok(fold::everything(FOLD_BATCH_ROWS.get().into())?)
 }
 
-/// One batch; whether there may be more.
+/// One batch, from a block of `llm._pending` on; where to go on, NULL where nothing is left.
+#[pg_extern(sql = false)]
+fn llm_fold_from(from: i64) -> Report<Option<i64>> {
+    rights::writes(c"llm._fold_step()");
+    Ok(fold_step(from)?)
+}
+
+pub fn fold_step(from: i64) -> Result<Option<i64>> {
+    let from = u32::try_from(from).map_err(|_| Error::argument("\"from\" must be a block number", "Start with 0."))?;
+    Ok(fold::step(from, FOLD_BATCH_ROWS.get().into())?.map(i64::from))
+}
+
+/// The step of version 0.1; whether there may be more.
 #[pg_extern(sql = false)]
 fn llm_fold_step() -> Report<bool> {
     rights::writes(c"llm._fold_step()");
-    Ok(fold_step()?)
+    Ok(fold_step(0)?.is_some())
 }
 
-pub fn fold_step() -> Result<bool> {
-    let limit = i64::from(FOLD_BATCH_ROWS.get());
-    let started = std::time::Instant::now();
-    let folded = fold::batch(limit)?;
-    fold::record(folded, started.elapsed(), folded < limit)?;
-    Ok(folded == limit)
+/// When nothing was pending; NULL where that is not known.
+#[pg_extern(sql = false)]
+fn llm_drained_at() -> Report<Option<TimestampWithTimeZone>> {
+    Ok(fold::drained_at().map(rebuild::instant).transpose()?)
 }
 
 /// What was done, for a notice; NULL when there is nothing left.
 #[pg_extern(sql = false)]
 fn llm_backfill_step() -> Report<Option<String>> {
     rights::writes(c"llm._backfill_step()");
-    Ok(backfill_step()?)
+    Ok(backfill_step(None)?)
 }
 
-pub fn backfill_step() -> Result<Option<String>> {
-    let Some(step) = backfill::step()? else { return Ok(None) };
+/// The same for one log.
+#[pg_extern(sql = false)]
+fn llm_backfill_source(source: i32) -> Report<Option<String>> {
+    rights::writes(c"llm._backfill_step()");
+    Ok(backfill_step(Some(source))?)
+}
+
+pub fn backfill_step(source: Option<i32>) -> Result<Option<String>> {
+    let Some(step) = backfill::step(source)? else { return Ok(None) };
     let Some(from) = step.from else { return Ok(Some("another backfill is at work".into())) };
     Ok(Some(if from.is_neg_infinity() {
         format!("{} is complete ({} rollup rows written)", step.relation, step.changed)

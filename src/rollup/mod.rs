@@ -198,9 +198,10 @@ fn series_numbers() -> String {
     )
 }
 
+/// As org_new.sql, under REPEATABLE READ too.
 fn series_new() -> String {
     format!(
-        "INSERT INTO llm.series (org, level, source, {}) SELECT q.org, $1, q.source, {} FROM {} ORDER BY q.n",
+        "INSERT INTO llm.series (org, level, source, {}) SELECT q.org, $1, q.source, {} FROM {} ORDER BY q.n ON CONFLICT DO NOTHING",
         dimensions(""),
         dimensions("q."),
         series_arrays()

@@ -103,12 +103,27 @@ impl Table {
     }
 
     /// All rows; `f` says whether to go on.
-    pub fn tuples(&self, mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<bool>) -> Result<()> {
+    pub fn tuples(&self, f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<bool>) -> Result<()> {
+        self.tuples_from(0, f)
+    }
+
+    /// The rows from a block on.
+    pub fn tuples_from(
+        &self,
+        first: pg_sys::BlockNumber,
+        mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<bool>,
+    ) -> Result<()> {
         // SAFETY: the table is open.
         let descriptor = unsafe { (*self.relation).rd_att };
-        // SAFETY: as for a scan by index; `heap_getnext` gives the rows as they lie, without a slot between.
+        // SAFETY: as for a scan by index; `heap_getnext` gives the rows as they lie, without a slot between. A scan that starts at a block
+        // may not be one that others take part in. The blocks are counted before it begins, so all of them are the scan's.
         unsafe {
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            if first >= blocks {
+                return Ok(());
+            }
             let scan = pg_sys::table_beginscan_strat(self.relation, pg_sys::GetActiveSnapshot(), 0, std::ptr::null_mut(), true, false);
+            pg_sys::heap_setscanlimits(scan, first, blocks - first);
             let result = each(|| pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection), |tuple| f(tuple, descriptor));
             pg_sys::table_endscan(scan);
             result

@@ -1,8 +1,9 @@
 //! The launcher: visits every database that may have the extension, a few at a time.
 
-use super::{reload_if_asked, report, round, set_up, slots};
+use super::{reload_if_asked, report, round, set_up};
 use crate::guc::{FOLD_INTERVAL, MAX_WORKERS, WORKER};
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use crate::slots;
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
 /// A database without the extension is looked at this many intervals apart.
@@ -16,10 +17,10 @@ const LONGEST_NAP_MS: i64 = 60_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn llm_launcher_main(_argument: pg_sys::Datum) {
     set_up(pg_sys::InvalidOid);
-    let mut running: Vec<(pg_sys::Oid, DynamicBackgroundWorker)> = Vec::new();
+    let mut running: Vec<Visit> = Vec::new();
     loop {
         reload_if_asked();
-        running.retain(|(_, worker)| !matches!(worker.pid(), Err(pgrx::bgworkers::BackgroundWorkerStatus::Stopped)));
+        running.retain(|visit| !visit.has_ended());
         let nap = if WORKER.get() { visit(&mut running) } else { LONGEST_NAP_MS };
         report(None);
         // SAFETY: our own latch; a SIGTERM ends the process in the check. A worker that starts or stops sets the latch.
@@ -32,13 +33,53 @@ pub extern "C-unwind" fn llm_launcher_main(_argument: pg_sys::Datum) {
     }
 }
 
+/// A worker in a database. The handle is freed with it: PostgreSQL allocates it and leaves that to us, and pgrx's
+/// own type for a worker cannot do it.
+struct Visit {
+    database: pg_sys::Oid,
+    handle: *mut pg_sys::BackgroundWorkerHandle,
+}
+
+impl Visit {
+    /// None where no slot of max_worker_processes is free.
+    fn start(database: pg_sys::Oid) -> Option<Visit> {
+        let builder = BackgroundWorkerBuilder::new("llm_analytics worker")
+            .set_library("llm_analytics")
+            .set_function(round::MAIN)
+            .set_argument(Some(pg_sys::Datum::from(database)))
+            .enable_spi_access()
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+            .set_restart_time(None)
+            // SAFETY: reads our own process id.
+            .set_notify_pid(unsafe { pg_sys::MyProcPid });
+        let mut worker = pg_sys::BackgroundWorker::from(&builder);
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the worker is copied; the handle is allocated in the launcher's top context where it started.
+        let has_started = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
+        has_started.then_some(Visit { database, handle })
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut pid = 0;
+        // SAFETY: the handle of a worker that was registered.
+        unsafe { pg_sys::GetBackgroundWorkerPid(self.handle, &mut pid) == pg_sys::BgwHandleStatus::BGWH_STOPPED }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // SAFETY: allocated by RegisterDynamicBackgroundWorker, and nobody else has it.
+        unsafe { pg_sys::pfree(self.handle.cast()) }
+    }
+}
+
 /// Starts workers for the databases that are due; milliseconds until the next one is.
-fn visit(running: &mut Vec<(pg_sys::Oid, DynamicBackgroundWorker)>) -> i64 {
+fn visit(running: &mut Vec<Visit>) -> i64 {
     let now = now();
     let mut nap = LONGEST_NAP_MS;
     let mut due: Vec<(i64, pg_sys::Oid)> = Vec::new();
     for database in databases() {
-        if running.iter().any(|(known, _)| *known == database) {
+        if running.iter().any(|visit| visit.database == database) {
             continue;
         }
         match slots::get(database).map_or(0, |slot| due_at(&slot) - now) {
@@ -60,9 +101,8 @@ fn visit(running: &mut Vec<(pg_sys::Oid, DynamicBackgroundWorker)>) -> i64 {
             // Taken back by a round that ends well: a crash counts as a failure.
             slot.failures = slot.failures.saturating_add(1);
         });
-        match start(database) {
-            Some(worker) => running.push((database, worker)),
-            // No slot of max_worker_processes is free.
+        match Visit::start(database) {
+            Some(started) => running.push(started),
             None => {
                 slots::update(database, |slot| slot.failures = slot.failures.saturating_sub(1));
                 return nap.min(1_000);
@@ -85,20 +125,6 @@ fn due_at(slot: &slots::Slot) -> i64 {
         WITHOUT_EXTENSION
     };
     slot.visited_at + interval * times
-}
-
-fn start(database: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
-    BackgroundWorkerBuilder::new("llm_analytics worker")
-        .set_library("llm_analytics")
-        .set_function(round::MAIN)
-        .set_argument(Some(pg_sys::Datum::from(database)))
-        .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(None)
-        // SAFETY: reads our own process id.
-        .set_notify_pid(unsafe { pg_sys::MyProcPid })
-        .load_dynamic()
-        .ok()
 }
 
 fn now() -> i64 {

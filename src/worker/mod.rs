@@ -1,12 +1,12 @@
 //! The background worker: a launcher that visits the databases, and a short-lived worker for each visit.
 //!
 //! A worker stays connected for one round only: a permanent connection would make DROP DATABASE and CREATE DATABASE .. TEMPLATE fail.
-//! `slots` is what the two share, `launcher` decides when, `round` does the work.
+//! `crate::slots` is what the two share, `launcher` decides when, `round` does the work.
 
 mod launcher;
 mod round;
-mod slots;
 
+use crate::slots;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
@@ -19,8 +19,10 @@ use pg_sys::pqsignal_be as handle;
 
 /// When the library is preloaded: shared memory and the launcher. Elsewhere there is none, and `CALL llm.maintain()` does the work.
 pub fn register() {
-    // SAFETY: reads a variable of the postmaster.
-    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    // pg_upgrade reads the old cluster's next transaction id before it starts that cluster in binary-upgrade
+    // mode. What a worker wrote then would come along with ids that the new cluster has not given out yet.
+    // SAFETY: reads variables of the postmaster.
+    if unsafe { pg_sys::IsBinaryUpgrade || !pg_sys::process_shared_preload_libraries_in_progress } {
         return;
     }
     slots::request();
@@ -51,7 +53,7 @@ fn set_up(database: pg_sys::Oid) {
     }
 }
 
-const SETTINGS: [(&CStr, &CStr); 10] = [
+const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"session_replication_role", c"origin"),
     (c"default_transaction_isolation", c"read committed"),
@@ -60,6 +62,8 @@ const SETTINGS: [(&CStr, &CStr); 10] = [
     (c"statement_timeout", c"0"),
     (c"lock_timeout", c"0"),
     (c"idle_in_transaction_session_timeout", c"0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
     (c"standard_conforming_strings", c"on"),
     (c"jit", c"off"),
 ];

@@ -1,15 +1,20 @@
-//! One round in one database: heal, tend partitions, fold, backfill, each in short transactions, and out again.
+//! One round in one database: fold, heal, tend partitions, backfill, each in short transactions, and out again.
+//!
+//! `llm._attempt` (sql/30_functions.sql) does a piece of a step and records what fails, for `llm.maintain` too. No step keeps another from
+//! being tried, and each is tried at least once a round.
 
-use super::{reload_if_asked, report, set_up, slots};
+use super::{reload_if_asked, report, set_up};
 use crate::api::operate::{backfill_step, fold_step};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::query::{self, See};
+use crate::slots;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
 pub const MAIN: &str = "llm_worker_main";
 
-/// A round ends after about this long, work left or not: DROP DATABASE waits 5 seconds for us.
+/// A round ends about this long after it began to fold, work left or not: DROP DATABASE waits 5 seconds for us.
 const LONGEST: Duration = Duration::from_secs(2);
 
 #[pg_guard]
@@ -18,32 +23,25 @@ pub extern "C-unwind" fn llm_worker_main(argument: pg_sys::Datum) {
     let database = pg_sys::Oid::from(argument.value() as u32);
     give_way();
     set_up(database);
-    let started = Instant::now();
-    let outcome = in_transaction("look for the extension", is_ready).and_then(|ready| match ready {
-        Some(true) => work(started).map(|has_more| (true, has_more)),
-        Some(false) => Ok((true, false)),
-        None => Ok((false, false)),
+    let outcome = in_transaction("look for the extension", look).map(|found| {
+        slots::update(database, |slot| slot.has_extension = !matches!(found, Found::Nothing));
+        if let Found::Ready { records } = found { work(database, records) } else { Round::default() }
     });
     report(None);
-    match outcome {
-        Ok((has_extension, has_more)) => slots::update(database, |slot| {
-            slot.has_extension = has_extension;
-            slot.has_more = has_more;
+    let round = outcome.unwrap_or_else(|failure| Round { failure: Some(failure), ..Round::default() });
+    slots::update(database, |slot| {
+        slot.has_more = round.has_more;
+        slot.fold_from = round.fold_from;
+        if round.failure.is_none() {
             slot.failures = 0;
-        }),
-        // No failure: the next round goes on from there.
-        Err(Failure { code: PgSqlErrorCode::ERRCODE_QUERY_CANCELED, .. }) => slots::update(database, |slot| {
-            slot.has_extension = true;
-            slot.failures = 0;
-        }),
-        Err(failure) => {
-            slots::update(database, |slot| slot.has_extension = true);
-            // The text of a server error can hold values of a row, so the log has it and llm.status only its code.
-            let failure = format!("{}: {} failed", sqlstate(failure.code), failure.step);
-            let _ = in_transaction("record an error", move || {
-                Spi::run_with_args(include_str!("../../sql/query/record_error.sql"), &[failure.into()]).map_err(Error::from)
-            });
         }
+    });
+    if let Some(failure) = round.failure {
+        // The text of a server error can hold values of a row, so the log has it and llm.status only its code.
+        let failure = format!("{}: {} failed", sqlstate(failure.code), failure.step);
+        let _ = in_transaction("record an error", move || {
+            query::each(include_str!("../../sql/query/record_error.sql"), &[failure.into()], See::New, |_| Ok(()))
+        });
     }
 }
 
@@ -54,13 +52,51 @@ fn give_way() {
     unsafe { (*pg_sys::MyProc).statusFlags |= pg_sys::PROC_IS_AUTOVACUUM as u8 };
 }
 
-/// None: the extension is not here. False: a source lacks its root trigger, as it does while a dump is restored; then nothing is touched.
-fn is_ready() -> Result<Option<bool>> {
-    // SAFETY: a catalog lookup by name.
-    if unsafe { pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true) } == pg_sys::InvalidOid {
-        return Ok(None);
+/// What there is in the database.
+enum Found {
+    /// No extension.
+    Nothing,
+    /// A source lacks its root trigger, as it does while a dump is restored. Then nothing is touched.
+    NotReady,
+    /// `records`: the catalog has `llm._attempt`, which version 0.1.1 had not.
+    Ready { records: bool },
+}
+
+/// Whether the extension is here, and then it stays for the rest of the transaction. DROP EXTENSION locks the extension before anything that
+/// belongs to it: had we locked some of that and not the extension, one of us would end in a deadlock, and that might be the DROP.
+fn hold_extension() -> bool {
+    // SAFETY: a catalog lookup by name, before and after a lock that is released at the end of the transaction.
+    unsafe {
+        let extension = || pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true);
+        let found = extension();
+        if found == pg_sys::InvalidOid {
+            return false;
+        }
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
+        extension() == found
     }
-    Ok(Some(Spi::get_one::<bool>(include_str!("../../sql/query/worker_ready.sql"))?.unwrap_or(false)))
+}
+
+fn look() -> Result<Found> {
+    if !hold_extension() {
+        return Ok(Found::Nothing);
+    }
+    if query::one::<bool>(include_str!("../../sql/query/worker_ready.sql"), &[], See::Active)? != Some(true) {
+        return Ok(Found::NotReady);
+    }
+    let records = query::one::<bool>("SELECT to_regprocedure('llm._attempt(text, bigint)') IS NOT NULL", &[], See::Active)?;
+    Ok(Found::Ready { records: records == Some(true) })
+}
+
+/// What a round came to.
+#[derive(Default)]
+struct Round {
+    /// The time is over, and there is work left.
+    has_more: bool,
+    /// Where the next round's fold begins.
+    fold_from: u32,
+    /// What failed and is not recorded in `llm._failure`.
+    failure: Option<Failure>,
 }
 
 /// A step that did not get through.
@@ -69,40 +105,55 @@ struct Failure {
     step: &'static str,
 }
 
-/// Whether work is left when the time is over.
-fn work(started: Instant) -> std::result::Result<bool, Failure> {
-    // What cannot be healed now must not keep the rest from being folded.
-    let healed = in_transaction("heal", || Spi::run("SELECT llm._heal()").map_err(Error::from));
-    let tended = tend(started);
-    let has_more = fold_and_backfill(started)?;
-    healed.and(tended).map(|()| has_more)
+fn work(database: pg_sys::Oid, records: bool) -> Round {
+    let mut round = Round::default();
+    let started = Instant::now();
+    for step in ["fold", "heal", "tend", "backfill"] {
+        let is_fold = step == "fold";
+        let mut from = if is_fold { slots::get(database).map_or(0, |slot| slot.fold_from.into()) } else { 0 };
+        loop {
+            let piece = move || match hold_extension() {
+                false => Ok(None),
+                true if records => attempt(step, from),
+                true => attempt_of_old(step, from),
+            };
+            match in_transaction(step, piece) {
+                Ok(Some(next)) => from = next,
+                Ok(None) => break,
+                // Whoever waits for our locks goes first. That is no failure.
+                Err(Failure { code: PgSqlErrorCode::ERRCODE_QUERY_CANCELED, .. }) => break,
+                Err(failure) => {
+                    round.failure.get_or_insert(failure);
+                    break;
+                }
+            }
+            reload_if_asked();
+            if started.elapsed() > LONGEST {
+                round.has_more = true;
+                if is_fold {
+                    round.fold_from = u32::try_from(from).unwrap_or(0);
+                }
+                break;
+            }
+        }
+    }
+    round
 }
 
-/// Partitions of managed logs, each in a transaction of its own.
-fn tend(started: Instant) -> std::result::Result<(), Failure> {
-    while let Some(done) = in_transaction("tend", || Ok(Spi::get_one::<String>("SELECT llm._tend()")?))? {
-        pgrx::log!("llm_analytics: {done}");
-        if started.elapsed() > LONGEST {
-            break;
-        }
-    }
-    Ok(())
+/// A piece of a step; where to go on. See::Active, because a statement that may write takes a transaction id whether it does or not.
+fn attempt(step: &str, from: i64) -> Result<Option<i64>> {
+    query::one::<i64>("SELECT llm._attempt($1, $2)", &[step.into(), from.into()], See::Active)
 }
 
-fn fold_and_backfill(started: Instant) -> std::result::Result<bool, Failure> {
-    while in_transaction("fold", fold_step)? {
-        reload_if_asked();
-        if started.elapsed() > LONGEST {
-            return Ok(true);
-        }
-    }
-    while in_transaction("backfill", backfill_step)?.is_some() {
-        reload_if_asked();
-        if started.elapsed() > LONGEST {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The same while the database has the catalog of version 0.1.1, until ALTER EXTENSION UPDATE.
+fn attempt_of_old(step: &str, from: i64) -> Result<Option<i64>> {
+    let done = match step {
+        "fold" => return fold_step(from),
+        "heal" => return query::each("SELECT llm._heal()", &[], See::New, |_| Ok(())).map(|()| None),
+        "tend" => query::one::<String>("SELECT llm._tend()", &[], See::New)?,
+        _ => backfill_step(None)?,
+    };
+    Ok(done.map(|_| 0))
 }
 
 /// Runs a step in a transaction of its own. An error aborts it, goes to the server's log, and comes back as SQLSTATE and step.

@@ -1,7 +1,7 @@
-//! pg_upgrade from 15 to 18: the numbers, what is attached and what is pending come along.
+//! pg_upgrade from 15 to 18, with the worker on in both clusters: the numbers, what is attached and what is pending come along.
 
 use llm_analytics_tests::cluster::{Cluster, root};
-use llm_analytics_tests::db::{Db, rows, run, text};
+use llm_analytics_tests::db::{Db, rows, run, text, wait_for};
 use llm_analytics_tests::hosts;
 use llm_analytics_tests::oracle::check_verify;
 use postgres::Client;
@@ -40,6 +40,55 @@ fn program(directory: &Path, path: PathBuf, arguments: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+const WORKERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE '%llm%'";
+const PENDING: &str = "SELECT count(*) FROM llm._pending";
+
+/// As fast as it gets.
+const BUSY: [&str; 2] = ["llm.worker = on", "llm.fold_interval = 100ms"];
+
+/// The worker is on from the next start.
+fn worker_on(client: &mut Client) {
+    run(client, "ALTER SYSTEM SET llm.worker = on");
+    run(client, "ALTER SYSTEM SET llm.fold_interval = '100ms'");
+}
+
+/// pg_upgrade has read the next transaction id before it starts the old cluster in this mode, so nobody may write there. This needs one
+/// major only.
+#[test]
+fn nothing_of_ours_runs_in_binary_upgrade_mode() {
+    let cluster = Cluster::fresh("binary", &["llm.worker = off", "autovacuum = off"]);
+    let db = Db::new_on(cluster.server.clone(), "binary");
+    let mut client = db.connect();
+    run(&mut client, hosts::CANONICAL);
+    run(&mut client, "SELECT llm.attach_log('public.requests'), llm.create_request_log('public.made')");
+    run(
+        &mut client,
+        "INSERT INTO public.requests (id, created_at, organization_id, api_key_id, model, cost) VALUES (1, now(), 'org', 'k', 'm', 1)",
+    );
+    worker_on(&mut client);
+    drop(client);
+    cluster.stop();
+
+    let pg_ctl = root().join(format!("target/pg/{}/bin/pg_ctl", std::env::var("PG_MAJOR").expect("PG_MAJOR")));
+    let directory = cluster.data().parent().expect("the cluster's directory").to_owned();
+    let data = cluster.data().to_str().expect("a path").to_owned();
+    let log = directory.join("server.log").to_str().expect("a path").to_owned();
+    program(&directory, pg_ctl, &["-D", &data, "-l", &log, "-w", "-s", "-o", "-b", "start"]);
+    let mut client = db.connect();
+    assert_eq!(text(&mut client, "SHOW llm.worker"), "on");
+    let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+    let before = text(&mut client, next);
+    // The launcher would have been started with the server, and its first round was long over.
+    run(&mut client, "SELECT pg_sleep(2)");
+    assert_eq!(text(&mut client, WORKERS), "0");
+    assert_eq!(text(&mut client, next), before);
+    assert_eq!(text(&mut client, PENDING), "1");
+    drop(client);
+    cluster.stop();
+    cluster.start(&BUSY);
+    wait_for(&mut db.connect(), 30, "and it goes on afterwards", PENDING, "0");
 }
 
 #[test]
@@ -85,6 +134,8 @@ fn pg_upgrade_from_15_to_18() {
     );
     check_verify(&mut client);
     let before = answers(&mut client);
+    assert_ne!(text(&mut client, PENDING), "0");
+    worker_on(&mut client);
     // Debian's 15.20 marks columns with an option that the pg_dump of an older minor release, as our 18.4 is, takes for one of the user's.
     run(
         &mut client,
@@ -93,7 +144,7 @@ fn pg_upgrade_from_15_to_18() {
     drop(client);
     old.stop();
 
-    let new = Cluster::fresh_of("18", "upgrade", &["llm.worker = off"]);
+    let new = Cluster::fresh_of("18", "upgrade", &BUSY);
     new.stop();
     let directory = new.data().parent().expect("the cluster's directory").to_owned();
     // Without the page checksums that initdb of 18 makes and that of 15 does not.
@@ -145,5 +196,14 @@ fn pg_upgrade_from_15_to_18() {
     assert_eq!(text(&mut client, total), counted, "tables that left before the upgrade are known when they come back");
     check_verify(&mut client);
     run(&mut client, "CALL llm.maintain()");
+    check_verify(&mut client);
+    // No row of ours has a transaction id that this cluster has not given out.
+    run(&mut client, "VACUUM (FREEZE)");
+    drop(client);
+    new.stop();
+    new.start(&BUSY);
+    let mut client = upgraded.connect();
+    run(&mut client, &insert("requests", 3_000));
+    wait_for(&mut client, 30, "the worker goes on", PENDING, "0");
     check_verify(&mut client);
 }

@@ -47,7 +47,7 @@ const OWN: [&str; 5] = [
 ];
 
 /// Everything that writes. The steps of the procedures too.
-const WRITES: [&str; 19] = [
+const WRITES: [&str; 21] = [
     "SELECT llm.fold()",
     "SELECT llm.rebuild('2026-06-01', '2026-06-03')",
     "CALL llm.backfill()",
@@ -62,8 +62,10 @@ const WRITES: [&str; 19] = [
     "SELECT llm.forget('nobody')",
     "SELECT llm.bind_role('postgres', 'dev')",
     "SELECT llm.unbind_role('postgres')",
-    "SELECT llm._fold_step()",
+    "SELECT llm._fold_step(0)",
     "SELECT llm._backfill_step()",
+    "SELECT llm._backfill_step(1)",
+    "SELECT llm._attempt('fold', 0)",
     "SELECT llm._erase('nobody')",
     "INSERT INTO public.log (id, created_at, organization_id, api_key_id, used_model, cost) VALUES ('x', now(), 'acme', 'k', 'm', 1)",
     "DROP EXTENSION llm_analytics",

@@ -37,5 +37,5 @@ FROM pg_class c, pg_extension e WHERE c.relkind = 'S' AND c.relnamespace = 'llm'
 
 -- event triggers are on, and settings are documented
 SELECT evtname, evtevent, evtenabled FROM pg_event_trigger WHERE evtname LIKE 'llm%' ORDER BY 1;
-SELECT name, setting, unit, context, min_val, max_val, short_desc <> '' AS described FROM pg_settings WHERE name LIKE 'llm.%' AND name <> 'llm.worker' ORDER BY 1;
+SELECT name, boot_val, unit, context, min_val, max_val, short_desc <> '' AS described FROM pg_settings WHERE name LIKE 'llm.%' AND name <> 'llm.worker' ORDER BY 1;
 SELECT nspacl IS NOT NULL AND NOT has_schema_privilege('public', 'llm', 'CREATE') AS nobody_creates_in_llm FROM pg_namespace WHERE nspname = 'llm';

@@ -1,7 +1,9 @@
-//! Shared memory: what the launcher knows of each database, written by the workers.
+//! Shared memory: what is known of each database without asking it. Written by the workers and by folds, read by the
+//! launcher and by `llm.status`. It is there when the library is preloaded, and empty after a start.
 
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Databases that are remembered; more are visited as if they were new.
 const COUNT: usize = 256;
@@ -16,6 +18,10 @@ pub struct Slot {
     pub has_more: bool,
     /// Rounds that failed, in a row.
     pub failures: u32,
+    /// The block of `llm._pending` where the last round's fold stopped with work left.
+    pub fold_from: u32,
+    /// When nothing was pending, as seen by a round that found nothing to fold; 0: not seen yet.
+    pub drained_at: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -33,10 +39,19 @@ unsafe impl PGRXSharedMemory for Slots {}
 // SAFETY: the name is ours.
 static SLOTS: PgLwLock<Slots> = unsafe { PgLwLock::new(c"llm_analytics slots") };
 
+/// Set in the postmaster, before it starts anybody.
+static EXISTS: AtomicBool = AtomicBool::new(false);
+
 // The macro asks for features of older majors.
 #[allow(unexpected_cfgs)]
 pub fn request() {
     pg_shmem_init!(SLOTS);
+    EXISTS.store(true, Ordering::Relaxed);
+}
+
+/// Whether there is shared memory of ours.
+pub fn exist() -> bool {
+    EXISTS.load(Ordering::Relaxed)
 }
 
 /// What is known of a database.
