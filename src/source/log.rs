@@ -132,12 +132,12 @@ pub fn newest(relation: pg_sys::Oid, mapping: &Mapping) -> Result<Option<Timesta
 /// The created_at of the `rows`-th newest row below a bound; None where fewer are left.
 pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Result<Option<TimestampWithTimeZone>> {
     let (mapping, relation) = find(source, None)?;
-    probe(
-        relation,
-        &mapping,
-        |at, from| format!("SELECT {at}::timestamptz {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
-        &[below.into(), rows.into()],
-    )
+    // The cast stays outside: the index has the order of the column, and ORDER BY would mean the cast.
+    let sql = |at: &str, from: &str| {
+        let newest = format!("SELECT {at} AS at {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1");
+        format!("SELECT n.at::timestamptz FROM ({newest}) n")
+    };
+    probe(relation, &mapping, sql, &[below.into(), rows.into()])
 }
 
 /// One value from the log, read with its owner's rights. `sql` gets created_at, as its index has it,
