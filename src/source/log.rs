@@ -108,9 +108,8 @@ pub fn has_organization(source: i32, organization: &str) -> Result<Option<String
     let mut found = probe::<bool>(relation, &mapping, exists, &[organization.into(), UNKNOWN_ORGANIZATION.into()])? == Some(true);
     if !found && dimension::is_clipped(organization) {
         let long = format!("{named}) > {}", dimension::MAX_BYTES);
-        let names = |_: &str, from: &str| {
-            format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}")
-        };
+        let names =
+            |_: &str, from: &str| format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}");
         let names = probe::<Vec<String>>(relation, &mapping, names, &[])?.unwrap_or_default();
         found = names.iter().any(|name| dimension::bounded(name) == organization);
     }

@@ -86,7 +86,10 @@ fn a_backtrace_is_nothing_for_clients() {
         let db = Db::new_on(cluster.server.clone(), "backtrace");
         let mut client = db.connect();
         run(&mut client, &format!("CREATE TABLE log ({COLUMNS}); CREATE TABLE people (id text, name text, email text)"));
-        run(&mut client, "CREATE FUNCTION fails(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION USING MESSAGE = $1; END'");
+        run(
+            &mut client,
+            "CREATE FUNCTION fails(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION USING MESSAGE = $1; END'",
+        );
         run(
             &mut client,
             r#"SELECT llm.attach_log('log', '{"created_at":"created_at","organization_id":"organization_id","api_key_id":"api_key_id","model":"model",
@@ -193,9 +196,7 @@ fn a_trigger_with_other_arguments_fails_no_view() {
     for (at, arguments) in ["'x', 'y', 'z'", "'99999999999', '1', 'part'", "'', '', ''", "E'1\\\\000', '', ''"].iter().enumerate() {
         run(
             &mut client,
-            &format!(
-                "CREATE TRIGGER llm_capture_row{at} AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row({arguments})"
-            ),
+            &format!("CREATE TRIGGER llm_capture_row{at} AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row({arguments})"),
         );
     }
     run(&mut client, "CREATE TRIGGER llm_capture_insert AFTER INSERT ON mine EXECUTE FUNCTION llm._capture('x', 'y', 'z')");
