@@ -170,7 +170,10 @@ unsafe fn place(call: pg_sys::FunctionCallInfo, places: usize) -> Result<usize> 
     // SAFETY: the second argument is an int.
     let at = unsafe { argument(call, 1) }.value() as i32;
     usize::try_from(at).ok().filter(|at| *at < places).ok_or_else(|| {
-        Error::argument("no such measure", format!("Measures are numbered from 0 to {}, in the order of the columns of llm.usage.", places - 1))
+        Error::argument(
+            "no such measure",
+            format!("Measures are numbered from 0 to {}, in the order of the columns of llm.usage.", places - 1),
+        )
     })
 }
 

@@ -330,7 +330,11 @@ fn conditions(asked: &Asked<'_>) -> (Vec<Dimension>, String) {
     for (is_asked, dimensions, condition) in [
         (filter.project.is_some(), &[Dimension::Project][..], "x.project_id = $1"),
         (filter.keys.is_some(), &[Dimension::ApiKey], "x.api_key_id = ANY ($2)"),
-        (filter.owner.is_some(), &[Dimension::User, Dimension::ApiKey], "CASE x.user_id WHEN '' THEN x.api_key_id = ANY ($4) ELSE x.user_id = $3 END"),
+        (
+            filter.owner.is_some(),
+            &[Dimension::User, Dimension::ApiKey],
+            "CASE x.user_id WHEN '' THEN x.api_key_id = ANY ($4) ELSE x.user_id = $3 END",
+        ),
     ] {
         if is_asked {
             needed.extend_from_slice(dimensions);

@@ -117,7 +117,8 @@ impl Directory {
             query::each(&sql, &arguments, See::Active, |row| {
                 let mut texts = texts(row, &selected);
                 let found = texts.split_off(fields.len());
-                let is_wanted = found.iter().zip(wanted_fields).all(|(text, (_, values))| text.as_ref().is_some_and(|id| values.contains(id)));
+                let is_wanted =
+                    found.iter().zip(wanted_fields).all(|(text, (_, values))| text.as_ref().is_some_and(|id| values.contains(id)));
                 if is_wanted { f(texts) } else { Ok(()) }
             })
         };
@@ -170,7 +171,11 @@ impl Directory {
                 (format!("{sql} = ANY (${number}::pg_catalog.int8[])"), kept(is_number))
             }
             _ => {
-                let long = if values.iter().any(|value| dimension::is_clipped(value)) { long_too(&format!("({sql})::pg_catalog.text")) } else { String::new() };
+                let long = if values.iter().any(|value| dimension::is_clipped(value)) {
+                    long_too(&format!("({sql})::pg_catalog.text"))
+                } else {
+                    String::new()
+                };
                 (format!("(({sql})::pg_catalog.text = ANY (${number}){long})"), values.to_vec())
             }
         }

@@ -128,9 +128,8 @@ pub fn has_organization(source: i32, organization: &str) -> Result<Option<String
     let mut found = probe::<bool>(relation, &mapping, exists, &[organization.into(), UNKNOWN_ORGANIZATION.into()])?.contains(&true);
     if !found && dimension::is_clipped(organization) {
         let long = format!("{named}) > {}", dimension::MAX_BYTES);
-        let names = |_: &str, from: &str| {
-            format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}")
-        };
+        let names =
+            |_: &str, from: &str| format!("SELECT pg_catalog.array_agg(DISTINCT {named}) {from} WHERE pg_catalog.octet_length({long}");
         let names = probe::<Vec<String>>(relation, &mapping, names, &[])?;
         found = names.iter().flatten().any(|name| dimension::bounded(name) == organization);
     }
@@ -154,13 +153,12 @@ pub fn newest(relation: pg_sys::Oid, mapping: &Mapping) -> Result<Option<Timesta
 /// latest of those of the leaves, so that no leaf has more rows above it.
 pub fn nth_newest(source: i32, below: TimestampWithTimeZone, rows: i64) -> Result<Option<TimestampWithTimeZone>> {
     let (mapping, relation) = find(source, None)?;
-    let found = probe(
-        relation,
-        &mapping,
-        |at, from| format!("SELECT {at}::timestamptz {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1"),
-        &[below.into(), rows.into()],
-    )?;
-    Ok(latest(found))
+    // The cast stays outside: the index has the order of the column, and ORDER BY would mean the cast.
+    let sql = |at: &str, from: &str| {
+        let newest = format!("SELECT {at} AS at {from} WHERE {at} < $1 AND {at} > '-infinity' ORDER BY {at} DESC OFFSET $2 LIMIT 1");
+        format!("SELECT n.at::timestamptz FROM ({newest}) n")
+    };
+    Ok(latest(probe(relation, &mapping, sql, &[below.into(), rows.into()])?))
 }
 
 fn latest(instants: Vec<TimestampWithTimeZone>) -> Option<TimestampWithTimeZone> {

@@ -121,6 +121,26 @@ fn llm_gateways_tables() {
     assert!(members(&mut client, "o").contains(&"eve|Eve|admin|0".to_owned()));
 }
 
+/// The three columns that every version has; without roles nobody is a member of 'default'.
+#[test]
+fn litellms_users_without_roles() {
+    let db = Db::new("dir_litellm3");
+    let mut client = db.connect();
+    run(&mut client, r#"CREATE TABLE public."LiteLLM_UserTable" (user_id text PRIMARY KEY, user_alias text, user_email text)"#);
+    run(&mut client, r#"INSERT INTO public."LiteLLM_UserTable" VALUES ('ada', 'Ada', 'a@x'), ('bob', NULL, 'b@x')"#);
+    let attached = text(&mut client, r#"SELECT llm.attach_directory('user', 'public."LiteLLM_UserTable"')->>'preset'"#);
+    assert_eq!(attached, "litellm");
+    run(&mut client, hosts::CANONICAL);
+    run(
+        &mut client,
+        "SELECT llm.attach_log('public.requests');
+         INSERT INTO public.requests (id, created_at, organization_id, api_key_id, user_id, model, cost)
+         VALUES (1, '2026-06-01', 'default', 'k', 'ada', 'm', 1), (2, '2026-06-01', 'default', 'k', 'bob', 'm', 0.5)",
+    );
+    assert_eq!(entries(&mut client, "default", "user"), ["ada|Ada|1", "bob|b@x|0.5"]);
+    assert!(members(&mut client, "default").iter().all(|member| !member.contains("admin")));
+}
+
 #[test]
 fn litellms_tables() {
     let server = Server::from_env();

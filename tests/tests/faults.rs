@@ -7,6 +7,11 @@ use postgres::Client;
 
 const COLUMNS: &str = "id int, created_at timestamptz NOT NULL, organization_id text, api_key_id text, model text, cost numeric";
 
+/// As where somebody turned them off, or before ours were there.
+fn without_event_triggers(client: &mut Client) -> String {
+    text(client, "SELECT string_agg(format('ALTER EVENT TRIGGER %I DISABLE', evtname), ';') FROM pg_event_trigger")
+}
+
 /// Backfill asks for the newest rows, which only some indexes give without a sort of the whole log.
 #[test]
 fn only_an_index_that_keeps_an_order_counts_as_one() {
@@ -43,23 +48,31 @@ fn only_an_index_that_keeps_an_order_counts_as_one() {
 
 /// The bounds of backfill's pieces are looked up in the index of a log, whatever its type of instant.
 #[test]
-fn the_index_of_a_date_is_used() {
-    let db = Db::new("date");
+fn the_index_of_an_instant_is_used() {
+    let db = Db::new("instant");
     let mut client = db.connect();
-    run(
-        &mut client,
-        "CREATE TABLE log (created_at date NOT NULL, organization_id text, api_key_id text, model text, cost numeric);
-         INSERT INTO log SELECT date '2026-01-01' + i / 10000, 'o', 'k', 'm', 1 FROM generate_series(0, 249999) i;
-         CREATE INDEX by_day ON log (created_at); ANALYZE log",
-    );
-    run(&mut client, "SELECT llm.attach_log('log')");
-    run(&mut client, "SET enable_seqscan = off");
-    let scans = "SELECT pg_stat_force_next_flush()::text IS NULL, idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'by_day'";
-    run(&mut client, "CALL llm.backfill()");
-    run(&mut client, "SELECT pg_stat_force_next_flush()");
-    let used = llm_analytics_tests::db::rows(&mut db.connect(), scans).remove(0).remove(1);
-    assert!(used.parse::<i64>().expect("a number") > 0, "idx_scan is {used}");
-    assert_eq!(text(&mut client, "SELECT sum(requests) FROM llm.usage"), "250000");
+    let spilled = |client: &mut Client| {
+        run(client, "SELECT pg_stat_force_next_flush()");
+        text(&mut db.connect(), "SELECT temp_files FROM pg_stat_database WHERE datname = current_database()")
+    };
+    for kind in ["date", "timestamp", "timestamptz"] {
+        let log = format!("log_{kind}");
+        run(
+            &mut client,
+            &format!(
+                "CREATE TABLE {log} (created_at {kind} NOT NULL, organization_id text, api_key_id text, model text, cost numeric);
+                 INSERT INTO {log} SELECT date '2026-01-01' + i / 10000, 'o', 'k', 'm', 1 FROM generate_series(0, 249999) i;
+                 CREATE INDEX ON {log} (created_at); ANALYZE {log}; SELECT llm.attach_log('{log}')"
+            ),
+        );
+        // The newest 200,000 rows are looked for. The index gives them in order; a sort of them would not fit into memory.
+        let before = spilled(&mut client);
+        run(&mut client, "SET work_mem = '64kB'");
+        run(&mut client, "CALL llm.backfill()");
+        run(&mut client, "RESET work_mem");
+        assert_eq!(spilled(&mut client), before, "{kind}");
+    }
+    assert_eq!(text(&mut client, "SELECT sum(requests) FROM llm.usage"), "750000");
     check_verify(&mut client);
 }
 
@@ -73,16 +86,26 @@ fn a_backtrace_is_nothing_for_clients() {
         let db = Db::new_on(cluster.server.clone(), "backtrace");
         let mut client = db.connect();
         run(&mut client, &format!("CREATE TABLE log ({COLUMNS}); CREATE TABLE people (id text, name text, email text)"));
-        run(&mut client, "CREATE FUNCTION fails(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION USING MESSAGE = $1; END'");
+        run(
+            &mut client,
+            "CREATE FUNCTION fails(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION USING MESSAGE = $1; END'",
+        );
+        run(
+            &mut client,
+            r#"SELECT llm.attach_log('log', '{"created_at":"created_at","organization_id":"organization_id","api_key_id":"api_key_id","model":"model",
+                                              "cost":"cost + public.fails(model)::numeric"}');
+               INSERT INTO people VALUES ('x')"#,
+        );
         for sql in [
+            "INSERT INTO log VALUES (1, now(), 'o', 'k', 'm', 1)",
             r#"SELECT llm.attach_directory('user', 'people', '{"id":"id","name":"nonsense("}')"#,
-            r#"SELECT llm.attach_log('log', '{"created_at":"created_at","organization_id":"organization_id","api_key_id":"api_key_id","model":"nonsense(","cost":"cost"}')"#,
-            "SELECT llm.verify(organization => repeat('x', 10)) FROM (SELECT llm.attach_log('no_log')) x",
-            r#"INSERT INTO people VALUES ('secret'); SELECT llm.attach_directory('user', 'people', '{"id":"id","name":"public.fails(id)"}')"#,
+            r#"SELECT llm.attach_directory('user', 'people', '{"id":"id","name":"public.fails(id)"}')"#,
+            "SET statement_timeout = '1ms'; SELECT llm.verify() FROM generate_series(1, 1000)",
+            "SET TRANSACTION READ ONLY; SELECT llm.fold()",
         ] {
-            let refusal = refused(&mut client, sql);
-            let said = format!("{refusal:?}");
-            assert!(!said.contains("pgrx") && !said.contains(".rs") && !said.contains("backtrace"), "{sql}: {said}");
+            let said = format!("{:?}", refused(&mut client, sql));
+            assert!(!["std::", "pgrx", ".rs", "main"].iter().any(|word| said.contains(word)), "{sql}: {said}");
+            run(&mut client, "RESET statement_timeout");
         }
         assert!(!cluster.log().contains("pgrx::"), "the log has a backtrace");
     }
@@ -142,6 +165,7 @@ fn a_merge_that_moves_rows_is_seen_behind_another() {
     }
     // A table of somebody's, with the row trigger that everybody may use, in the same transaction.
     let source = text(&mut client, "SELECT id FROM llm.source WHERE relation_name = 'one'");
+    run(&mut client, &without_event_triggers(&mut db.connect()));
     run(
         &mut client,
         &format!(
@@ -149,9 +173,7 @@ fn a_merge_that_moves_rows_is_seen_behind_another() {
              CREATE TABLE mine_6 PARTITION OF mine FOR VALUES FROM ('2026-06-01Z') TO ('2026-07-01Z');
              CREATE TABLE mine_7 PARTITION OF mine FOR VALUES FROM ('2026-07-01Z') TO ('2026-08-01Z');
              INSERT INTO mine VALUES (1, '2026-06-05Z', 'mine', 'k', 'm', 1);
-             SET session_replication_role = replica;
-             CREATE TRIGGER note AFTER DELETE ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row('{source}', '1', 'moved');
-             RESET session_replication_role"
+             CREATE TRIGGER note AFTER DELETE ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row('{source}', '1', 'moved')"
         ),
     );
     run(&mut client, "BEGIN");
@@ -174,14 +196,12 @@ fn a_trigger_with_other_arguments_fails_no_view() {
     for (at, arguments) in ["'x', 'y', 'z'", "'99999999999', '1', 'part'", "'', '', ''", "E'1\\\\000', '', ''"].iter().enumerate() {
         run(
             &mut client,
-            &format!(
-                "CREATE TRIGGER llm_capture_row{at} AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row({arguments})"
-            ),
+            &format!("CREATE TRIGGER llm_capture_row{at} AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION llm._capture_row({arguments})"),
         );
     }
     run(&mut client, "CREATE TRIGGER llm_capture_insert AFTER INSERT ON mine EXECUTE FUNCTION llm._capture('x', 'y', 'z')");
     assert_eq!(refused(&mut client, "INSERT INTO mine VALUES (1, now(), 'o', 'k', 'm', 1)").state, "39P01");
-    assert_eq!(text(&mut client, "SELECT state FROM llm.status WHERE source = 'public.log'"), "backfilling");
+    assert_eq!(text(&mut client, "SELECT state FROM llm.status WHERE source = 'public.log'"), "attached");
     assert_eq!(text(&mut client, "SELECT count(*) FROM llm._trigger_state WHERE relation = 'mine'::regclass"), "0");
     run(&mut client, "ALTER TABLE log ADD COLUMN more int");
     run(&mut client, "CALL llm.maintain()");
@@ -196,8 +216,7 @@ fn an_expression_that_parses_no_more_leaves_no_memory() {
         &mut client,
         r#"SELECT llm.attach_log('log', '{"created_at":"created_at","organization_id":"organization_id","api_key_id":"api_key_id","model":"model","cost":"cost + more"}')"#,
     );
-    let triggers = text(&mut client, "SELECT string_agg(format('ALTER EVENT TRIGGER %I DISABLE', evtname), ';') FROM pg_event_trigger");
-    run(&mut client, &triggers);
+    run(&mut client, &without_event_triggers(&mut db.connect()));
     run(&mut client, "ALTER TABLE log DROP COLUMN more");
     for _ in 0..5 {
         refused(&mut client, "INSERT INTO log VALUES (1, now(), 'o', 'k', 'm', 1)");

@@ -52,7 +52,10 @@ fn no_id_is_nobody() {
         run(&mut client, "SELECT llm.fold()");
     }
     // A log without users: nobody is not everybody.
-    run(&mut client, "CREATE TABLE plain (created_at timestamptz NOT NULL, organization_id text, api_key_id text, model text, cost numeric)");
+    run(
+        &mut client,
+        "CREATE TABLE plain (created_at timestamptz NOT NULL, organization_id text, api_key_id text, model text, cost numeric)",
+    );
     run(&mut client, "SELECT llm.attach_log('plain'); INSERT INTO plain VALUES ('2026-06-01', 'n', 'owned', 'm', 1)");
     assert_eq!(refused(&mut client, "SELECT llm.analytics_member('n', '')").state, "P0002");
     let filtered = "SELECT llm.analytics_activity('n', 'user', '2026-06-01', '2026-06-01', user_id => '')->'summary'->>'requestCount'";
@@ -89,11 +92,15 @@ fn long_ids_are_one_id_everywhere() {
         ),
     );
     let (bound, acting) = (Role::new(&db.server, "long"), Role::new(&db.server, "act"));
-    run(&mut client, &format!("SELECT llm.bind_role('{}', '{user}'); GRANT EXECUTE ON FUNCTION llm.act_as(text) TO {}", bound.name, acting.name));
+    run(
+        &mut client,
+        &format!("SELECT llm.bind_role('{}', '{user}'); GRANT EXECUTE ON FUNCTION llm.act_as(text) TO {}", bound.name, acting.name),
+    );
     let range = "'2026-06-01', '2026-06-01'";
     let usage = "SELECT organization, project, api_key, user_name, trim_scale(sum(cost)) FROM llm.usage GROUP BY 1, 2, 3, 4 ORDER BY 5";
     let check = |client: &mut Client| {
-        let wanted = [["Org", "Project", "Key", "User", "1"], ["Org", "Project", "Yek", "Resu", "2"], ["Gro", "Project", "Key", "User", "4"]];
+        let wanted =
+            [["Org", "Project", "Key", "User", "1"], ["Org", "Project", "Yek", "Resu", "2"], ["Gro", "Project", "Key", "User", "4"]];
         assert_eq!(rows(client, usage), wanted);
         for (group, labels) in [("user", "Resu User"), ("api_key", "Key Yek"), ("project", "Project")] {
             let sql = format!("SELECT string_agg(DISTINCT label, ' ' ORDER BY label) FROM llm.activity('{org}', '{group}', {range})");
@@ -110,11 +117,16 @@ fn long_ids_are_one_id_everywhere() {
         ] {
             assert_eq!(cost(client, sql.clone()), wanted, "{sql}");
         }
-        let members = format!("SELECT string_agg(concat_ws(':', name, role, api_key_count, trim_scale(cost)), ' ' ORDER BY name) FROM llm.members('{org}', {range})");
+        let members = format!(
+            "SELECT string_agg(concat_ws(':', name, role, api_key_count, trim_scale(cost)), ' ' ORDER BY name) FROM llm.members('{org}', {range})"
+        );
         assert_eq!(text(client, &members), "Resu:owner:1:2 User:developer:1:1");
-        let keys = format!("SELECT count(*), min(k->>'label'), min(k->>'project'), min(k->>'createdByName') FROM json_array_elements(llm.analytics_api_keys('{org}', '{project}')->'apiKeys') k");
+        let keys = format!(
+            "SELECT count(*), min(k->>'label'), min(k->>'project'), min(k->>'createdByName') FROM json_array_elements(llm.analytics_api_keys('{org}', '{project}')->'apiKeys') k"
+        );
         assert_eq!(rows(client, &keys), [["2", "Key", "Project", "Resu"]]);
-        let projects = format!("SELECT string_agg(p->>'name', ' ') FROM json_array_elements(llm.analytics_projects('{org}')->'projects') p");
+        let projects =
+            format!("SELECT string_agg(p->>'name', ' ') FROM json_array_elements(llm.analytics_projects('{org}')->'projects') p");
         assert_eq!(text(client, &projects), "Project");
         // Their own usage, for whoever is bound and for whoever is acted for.
         for (role, begin) in [(&bound, String::new()), (&acting, format!("SELECT llm.act_as('{user}')"))] {
@@ -127,7 +139,10 @@ fn long_ids_are_one_id_everywhere() {
             assert_eq!(cost(&mut own, format!("llm.analytics_api_key('{org}', '{key}', {range})")), "1");
             assert_eq!(text(&mut own, &format!("SELECT llm.access('{org}')->'capabilities'->'ownUsage'->>'allowed'")), "true");
             assert_eq!(text(&mut own, "SELECT json_array_length(llm.analytics_organizations()->'organizations')"), "1");
-            assert_eq!(refused(&mut own, &format!("SELECT llm.analytics_api_key('{org}', '{other_key}', {range})")).detail, "reason=not_your_key");
+            assert_eq!(
+                refused(&mut own, &format!("SELECT llm.analytics_api_key('{org}', '{other_key}', {range})")).detail,
+                "reason=not_your_key"
+            );
         }
     };
     check(&mut client);

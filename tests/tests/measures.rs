@@ -5,10 +5,12 @@ use llm_analytics_tests::db::{Db, json, refused, rows, run, text, wait_for};
 use llm_analytics_tests::oracle::check_verify;
 use postgres::Client;
 
-const LOG: &str = "CREATE TABLE log (id int, created_at timestamptz NOT NULL, organization_id text, api_key_id text, user_id text, model text,
+const LOG: &str =
+    "CREATE TABLE log (id int, created_at timestamptz NOT NULL, organization_id text, api_key_id text, user_id text, model text,
                    input_tokens bigint, cost numeric)";
 /// 9,000 requests of as many tokens as a row may have: each statement fits into a bigint, both together do not.
-const BIG: &str = "INSERT INTO log SELECT i, '2026-06-01 12:00Z', 'big', 'k', 'u', 'm', 999999999999999, 0.5 FROM generate_series(1, 9000) i";
+const BIG: &str =
+    "INSERT INTO log SELECT i, '2026-06-01 12:00Z', 'big', 'k', 'u', 'm', 999999999999999, 0.5 FROM generate_series(1, 9000) i";
 const SUM: &str = "17999999999999982000";
 
 fn insert(client: &mut Client, organization: &str, id: u32) {
@@ -96,7 +98,10 @@ fn amounts_beyond_128_bits_are_folded_and_read() {
         );
     }
     for _ in 0..2 {
-        assert_eq!(text(&mut client, "SELECT trim_scale(sum(cost)) FROM llm.usage WHERE organization_id = 'big'"), "51000000000000000000001.5");
+        assert_eq!(
+            text(&mut client, "SELECT trim_scale(sum(cost)) FROM llm.usage WHERE organization_id = 'big'"),
+            "51000000000000000000001.5"
+        );
         assert_eq!(activity(&mut client, "big")["summary"]["cost"].to_string(), "51000000000000000000001.5");
         assert_eq!(activity(&mut client, "small")["summary"]["cost"].to_string(), "1");
         run(&mut client, "SELECT llm.fold()");
@@ -117,7 +122,13 @@ fn values_can_be_compared() {
     for setting in ["enable_hashagg = on", "enable_hashagg = off"] {
         run(&mut client, &format!("SET {setting}"));
         assert_eq!(text(&mut client, "SELECT count(*) FROM (SELECT DISTINCT m FROM m) d"), "22");
-        assert_eq!(text(&mut client, "SELECT string_agg(DISTINCT n::text, ' ') FROM (SELECT count(*) AS n FROM m GROUP BY m HAVING m IS NOT NULL) g"), "100");
+        assert_eq!(
+            text(
+                &mut client,
+                "SELECT string_agg(DISTINCT n::text, ' ') FROM (SELECT count(*) AS n FROM m GROUP BY m HAVING m IS NOT NULL) g"
+            ),
+            "100"
+        );
         assert_eq!(text(&mut client, "SELECT count(*) FROM (SELECT m FROM m EXCEPT SELECT m FROM m WHERE id % 7 = 1) e"), "19");
     }
     for join in ["hash", "merge", "nestloop"] {
