@@ -26,6 +26,10 @@ const WAIT: Duration = Duration::from_secs(5);
 /// the statement timed out, or it can no longer be heard.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a query may take to end once it is canceled. Longer it takes only where the network is
+/// lost, and then waiting for it would keep the connection's place in the pool from others.
+const CANCEL: Duration = Duration::from_secs(2);
+
 pub struct Database {
     pool: Pool,
     tls: MakeRustlsConnect,
@@ -129,7 +133,7 @@ impl Drop for Lease {
         runtime.spawn(async move {
             if !connection.is_closed() {
                 // An error changes nothing, because what follows is for a connection in any state.
-                let _ = timeout(WAIT, cancel(&connection, tls)).await;
+                let _ = timeout(CANCEL, cancel(&connection, tls)).await;
             }
             // A cancel request may arrive late, so this connection must not carry another query.
             drop(Object::take(connection));

@@ -79,12 +79,11 @@ async fn run(settings: Settings) -> Result<(), String> {
     if !demo.is_empty() && key.sign.is_none() {
         return Err("--demo-user needs a --jwt-key that is a secret: with a public key nothing can be signed".into());
     }
-    let algorithm = key.algorithm;
+    eprintln!("llm-dashboard: tokens have to be signed with {:?}", key.algorithm);
     let state = State { database: Database::new(&settings)?, tokens: Tokens::new(key, &settings.jwt_audience), demo };
     let most = server::connections(&settings)?;
     let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    eprintln!("llm-dashboard: tokens have to be signed with {algorithm:?}");
     println!("llm-dashboard listens on http://{address}/");
     // Long enough for every answer that is under way.
     let grace = state.database.deadline();
