@@ -13,7 +13,8 @@ use crate::users::{Turn, Users};
 use axum::extract;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -30,11 +31,16 @@ const GRACE: Duration = Duration::from_secs(5);
 /// lost, and then waiting for it would keep the connection's place in the pool from others.
 const CANCEL: Duration = Duration::from_secs(2);
 
+/// How long what is known of the database's readiness is good for.
+const FRESH: Duration = Duration::from_secs(1);
+
 pub struct Database {
     pool: Pool,
     tls: MakeRustlsConnect,
     users: Arc<Users>,
     deadline: Duration,
+    /// When `is_ready` looked last, and what it saw.
+    readiness: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Database {
@@ -54,7 +60,7 @@ impl Database {
             .build()
             .map_err(|error| error.to_string())?;
         let deadline = Duration::from_millis(settings.statement_timeout.into()) + GRACE;
-        Ok(Database { pool, tls, users: Users::new(settings.questions_per_user()?), deadline })
+        Ok(Database { pool, tls, users: Users::new(settings.questions_per_user()?), deadline, readiness: Mutex::default() })
     }
 
     /// The longest that a question takes, whatever happens.
@@ -79,11 +85,20 @@ impl Database {
         timeout(self.deadline, answer).await.unwrap_or_else(|_| Err(Failure::late()))
     }
 
-    /// Whether a question could be asked now.
-    async fn is_ready(&self) -> Result<(), Failure> {
-        // No token is asked for, so all who ask share the turns of one user that no token can name.
-        let ready = async { self.lease("").await?.end("COMMIT").await };
-        timeout(self.deadline, ready).await.unwrap_or_else(|_| Err(Failure::late()))
+    /// Whether a question could be asked now, or a moment ago. Nobody needs a token to ask for it, so
+    /// all who ask at once share one look at the database.
+    async fn is_ready(&self) -> bool {
+        let mut last = self.readiness.lock().await;
+        match *last {
+            Some((at, is_ready)) if at.elapsed() < FRESH => is_ready,
+            _ => {
+                // No token can name this user.
+                let look = async { self.lease("").await?.end("COMMIT").await };
+                let is_ready = timeout(self.deadline, look).await.is_ok_and(|looked| looked.is_ok());
+                *last = Some((Instant::now(), is_ready));
+                is_ready
+            }
+        }
     }
 
     /// A connection with an open read-only transaction, once it is the user's turn.
@@ -186,6 +201,5 @@ pub async fn health() -> &'static str {
 
 /// Whether the database answers, so that a balancer can leave out an instance that cannot reach it.
 pub async fn ready(extract::State(state): extract::State<Arc<State>>) -> Result<&'static str, Failure> {
-    state.database.is_ready().await?;
-    Ok("ok\n")
+    if state.database.is_ready().await { Ok("ok\n") } else { Err(Failure::unavailable()) }
 }

@@ -218,7 +218,11 @@ mod tests {
                 "sslmode=verify-ca sslrootcert='/a b.pem'",
                 (SslMode::Require, Verify::Authority, file()),
             ),
-            ("?ssl%6dode=verify-full&sslrootcert=/a%20b.pem", "sslrootcert=/a\\ b.pem sslmode=verify-full", (SslMode::Require, Verify::Full, file())),
+            (
+                "?ssl%6dode=verify-full&sslrootcert=/a%20b.pem",
+                "sslrootcert=/a\\ b.pem sslmode=verify-full",
+                (SslMode::Require, Verify::Full, file()),
+            ),
             ("?sslrootcert=system", "sslrootcert=system", (SslMode::Require, Verify::Full, System)),
             ("?sslmode=disable&sslmode=verify-full", "sslmode=disable sslmode=verify-full", (SslMode::Require, Verify::Full, Unsaid)),
         ] {

@@ -96,7 +96,8 @@ fn is_der(text: &str) -> bool {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let base64 = GeneralPurpose::new(&STANDARD, lenient).decode(compact.replace('-', "+").replace('_', "/")).ok();
     let digits: Option<Vec<u32>> = compact.chars().map(|character| character.to_digit(16)).collect();
-    let hexadecimal = digits.map(|digits| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect());
+    let hexadecimal =
+        digits.map(|digits| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect());
     [base64, hexadecimal].into_iter().flatten().any(|bytes| is_sequence(&bytes))
 }
 
@@ -157,7 +158,8 @@ mod tests {
     fn what_is_no_secret() {
         let long = "x".repeat(40);
         // The public keys of P-256 and Ed25519 are other sequences than those of RSA.
-        let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==";
+        let p256 =
+            "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==";
         for text in [
             PUBLIC.into(),
             PRIVATE.into(),

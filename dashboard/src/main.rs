@@ -48,7 +48,10 @@ pub struct State {
 }
 
 fn router(state: Arc<State>) -> Router {
-    let mut router = Router::new().route("/openapi.json", get(openapi::document)).route("/health", get(database::health)).route("/health/ready", get(database::ready));
+    let mut router = Router::new()
+        .route("/openapi.json", get(openapi::document))
+        .route("/health", get(database::health))
+        .route("/health/ready", get(database::ready));
     for endpoint in &endpoint::ENDPOINTS {
         router = router.route(
             endpoint.path,

@@ -49,9 +49,7 @@ impl Users {
 
     fn enter(self: &Arc<Users>, name: &str) -> Option<(Presence, Arc<Semaphore>)> {
         let mut present = self.present();
-        let user = present
-            .entry(name.to_owned())
-            .or_insert_with(|| User { turns: Arc::new(Semaphore::new(self.at_once)), questions: 0 });
+        let user = present.entry(name.to_owned()).or_insert_with(|| User { turns: Arc::new(Semaphore::new(self.at_once)), questions: 0 });
         if user.questions >= self.at_once * (1 + WAITING) {
             return None;
         }

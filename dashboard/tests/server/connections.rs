@@ -13,7 +13,12 @@ const NO_DATABASE: &str = "host=/nonexistent user=nobody";
 /// A connection that is silent, or has sent a part of a head, or the head of a body that never comes.
 fn unfinished(dashboard: &Dashboard, number: usize) -> TcpStream {
     let mut connection = dashboard.connection();
-    let part = ["", "GET /health HTT", "GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer", "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"];
+    let part = [
+        "",
+        "GET /health HTT",
+        "GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer",
+        "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+    ];
     // It may have been closed already.
     let _ = connection.write_all(part[number % part.len()].as_bytes());
     connection
@@ -84,7 +89,11 @@ fn few_files_may_be_open() {
         let mut shell = Command::new("sh");
         let dashboard = command(NO_DATABASE, SECRET, &[]);
         let program = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-        shell.arg("-c").arg(program).arg(dashboard.get_program()).envs(dashboard.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell
+            .arg("-c")
+            .arg(program)
+            .arg(dashboard.get_program())
+            .envs(dashboard.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell
     };
     let dashboard = Dashboard::run(files("128"));

@@ -248,7 +248,20 @@ fn the_document_and_the_rest() {
         assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
     }
     // A page is a page, whoever asks; what is on it is asked for with a token.
-    let taken = ["projects", "organizations", "access", "api-keys", "health", "openapi.json", "analytics", "assets", "demo", "index.html", "icon.svg", "o"];
+    let taken = [
+        "projects",
+        "organizations",
+        "access",
+        "api-keys",
+        "health",
+        "openapi.json",
+        "analytics",
+        "assets",
+        "demo",
+        "index.html",
+        "icon.svg",
+        "o",
+    ];
     let taken = taken.into_iter().flat_map(|id| [format!("/o/{id}"), format!("/o/{id}/keys")]);
     let others = ["/", "/acme", "/acme/keys/%25", "/acme/members/..%2f..%2fetc%2fpasswd"].map(String::from);
     for path in taken.chain(others) {

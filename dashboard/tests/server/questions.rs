@@ -91,6 +91,18 @@ fn a_page_asks_more_at_once_than_a_user_has_turns() {
     });
 }
 
+/// Anybody may ask whether it is ready, and so must not make it seem to be not.
+#[test]
+fn readiness_is_asked_by_many() {
+    let mut world = World::new("dash_ready", false);
+    let dashboard = start(&mut world);
+    std::thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| assert_eq!(dashboard.get("/health/ready", &[]).body, "ok\n"));
+        }
+    });
+}
+
 #[test]
 fn alive_without_a_database() {
     let dashboard = Dashboard::start("host=/nonexistent user=nobody", SECRET, &[]);

@@ -121,7 +121,9 @@ fn tls_to_the_database() {
     let role = world.backend_role();
     let url = |host: &str, tls: &str| format!("host={host} hostaddr=127.0.0.1 port={port} user={role} dbname={} {tls}", world.db.name);
     let authority = authority.display().to_string();
-    let status = |host: &str, tls: &str, arguments: &[&str]| Dashboard::start(&url(host, tls), SECRET, arguments).ask("own", "/organizations").status;
+    let status = |host: &str, tls: &str, arguments: &[&str]| {
+        Dashboard::start(&url(host, tls), SECRET, arguments).ask("own", "/organizations").status
+    };
     let by_option = ["--database-ca", &*authority];
     let by_url = |mode: &str| format!("sslmode={mode} sslrootcert={authority}");
     for mode in ["require", "verify-ca", "verify-full"] {
