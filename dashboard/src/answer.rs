@@ -51,6 +51,18 @@ impl Failure {
     pub fn unavailable() -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the database cannot be reached just now")
     }
+
+    /// The user has as many questions under way or waiting as one may have.
+    pub fn too_many() -> Failure {
+        let hint = "Wait for the answers to earlier requests before sending more.";
+        let message = "too many requests of this user at once";
+        Failure { hint: Some(hint.into()), ..Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message) }
+    }
+
+    /// The deadline of the whole request has passed. A statement timeout (57014) has the same status and code.
+    pub fn late() -> Failure {
+        Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the database did not answer in time")
+    }
 }
 
 /// By SQLSTATE, as the functions document them.
@@ -87,7 +99,9 @@ impl IntoResponse for Failure {
         let mut response = (self.status, with_type("application/json", body.to_string())).into_response();
         let headers = response.headers_mut();
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("GET,HEAD")),
             _ => None,

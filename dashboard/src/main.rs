@@ -4,8 +4,11 @@
 //! | --- | --- |
 //! | `endpoint` | every endpoint as one row of a table: path, SQL function, parameters |
 //! | `answer` | JSON as it comes, the same as CSV, errors by SQLSTATE |
-//! | `token` | who asks: a signed JWT |
-//! | `database` | one read-only transaction a request: act_as, then the function |
+//! | `token`, `key` | who asks: a signed JWT, and the key it is verified with |
+//! | `users` | how many questions one user may have under way |
+//! | `database` | one read-only transaction a request: act_as, then the function; what happens to it when the client goes away |
+//! | `dsn`, `tls` | the connection string, and whose certificates are believed |
+//! | `server` | connections from clients: how many, and for how long |
 //! | `openapi` | the document, from the table |
 //! | `pages` | the embedded pages |
 //! | `demo` | signed tokens for sample users, on loopback only |
@@ -13,22 +16,24 @@
 mod answer;
 mod database;
 mod demo;
+mod dsn;
 mod endpoint;
+mod key;
 mod openapi;
 mod pages;
+mod server;
 mod settings;
+mod tls;
 mod token;
+mod users;
 
 use answer::Failure;
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use axum::routing::get;
 use clap::Parser;
 use database::Database;
+use key::Key;
 use settings::Settings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +48,10 @@ pub struct State {
 }
 
 fn router(state: Arc<State>) -> Router {
-    let mut router = Router::new().route("/openapi.json", get(openapi::document)).route("/health", get(database::health));
+    let mut router = Router::new()
+        .route("/openapi.json", get(openapi::document))
+        .route("/health", get(database::health))
+        .route("/health/ready", get(database::ready));
     for endpoint in &endpoint::ENDPOINTS {
         router = router.route(
             endpoint.path,
@@ -66,30 +74,24 @@ fn router(state: Arc<State>) -> Router {
             "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ))
         .layer(CompressionLayer::new())
-        .layer(from_fn(without_body))
-}
-
-/// Nothing here takes a body, and one that is sent is read all the same, as far as it is small and comes soon: answered before that, the
-/// connection would be closed, and whoever is still sending may see a reset in place of the answer.
-async fn without_body(request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    let _ = tokio::time::timeout(Duration::from_secs(5), to_bytes(body, 64 << 10)).await;
-    next.run(Request::from_parts(head, Body::empty())).await
 }
 
 async fn run(settings: Settings) -> Result<(), String> {
-    let state = State {
-        database: Database::new(&settings)?,
-        tokens: Tokens::new(&settings.jwt_key, &settings.jwt_audience)?,
-        demo: settings.demo_users()?,
-    };
-    if !state.demo.is_empty() && !state.tokens.can_sign() {
+    let key = Key::read(&settings.jwt_key, settings.jwt_algorithm)?;
+    let demo = settings.demo_users()?;
+    if !demo.is_empty() && key.sign.is_none() {
         return Err("--demo-user needs a --jwt-key that is a secret: with a public key nothing can be signed".into());
     }
+    eprintln!("llm-dashboard: tokens have to be signed with {:?}", key.algorithm);
+    let state = State { database: Database::new(&settings)?, tokens: Tokens::new(key, &settings.jwt_audience), demo };
+    let most = server::connections(&settings)?;
     let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("llm-dashboard listens on http://{address}/");
-    axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(stopped()).await.map_err(|error| error.to_string())
+    // Long enough for every answer that is under way.
+    let grace = state.database.deadline();
+    server::serve(listener, router(Arc::new(state)), most, Duration::from_secs(settings.idle_timeout), grace, stopped()).await;
+    Ok(())
 }
 
 /// SIGTERM or SIGINT: requests that are under way are answered.

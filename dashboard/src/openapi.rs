@@ -47,6 +47,7 @@ fn operation(endpoint: &Endpoint) -> Value {
             "401": failure("no valid token"),
             "403": failure("not allowed; code: not_member, role_required, plan_required or not_your_key"),
             "404": failure("no such project, key or member in the organization"),
+            "429": failure("too many requests of this user at once; Retry-After says when to try again"),
             "503": failure("the database cannot be reached; Retry-After says when to try again"),
             "504": failure("the database took too long"),
         },

@@ -1,6 +1,7 @@
 //! Who asks: the `sub` of a signed token, from `Authorization: Bearer` or else from the cookie.
 
 use crate::answer::Failure;
+use crate::key::Key;
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -23,37 +24,13 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    pub fn new(key: &str, audience: &str) -> Result<Tokens, String> {
-        let from_file;
-        let key = match key.strip_prefix('@') {
-            Some(path) => {
-                from_file = std::fs::read_to_string(path).map_err(|error| format!("--jwt-key {key}: {error}"))?;
-                from_file.trim_end()
-            }
-            None => key,
-        };
-        // The algorithm follows from the key, never from the token.
-        let is_public = key.contains("-----BEGIN");
-        let (verify, sign, algorithm) = if is_public {
-            let verify = DecodingKey::from_rsa_pem(key.as_bytes()).map_err(|error| format!("--jwt-key is no RSA public key: {error}"))?;
-            (verify, None, Algorithm::RS256)
-        } else {
-            // RFC 7518, 3.2: a key at least as long as the hash.
-            if key.len() < 32 {
-                return Err("--jwt-key is too short: an HS256 secret has at least 32 bytes".into());
-            }
-            (DecodingKey::from_secret(key.as_bytes()), Some(EncodingKey::from_secret(key.as_bytes())), Algorithm::HS256)
-        };
-        let mut validation = Validation::new(algorithm);
+    pub fn new(key: Key, audience: &str) -> Tokens {
+        let mut validation = Validation::new(key.algorithm);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        Ok(Tokens { verify, sign, validation, audience: audience.into() })
-    }
-
-    pub fn can_sign(&self) -> bool {
-        self.sign.is_some()
+        Tokens { verify: key.verify, sign: key.sign, validation, audience: audience.into() }
     }
 
     /// A token for a sample user, for a day.

@@ -248,8 +248,24 @@ fn the_document_and_the_rest() {
         assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
     }
     // A page is a page, whoever asks; what is on it is asked for with a token.
-    for path in ["/", "/acme", "/acme/keys/%25", "/acme/members/..%2f..%2fetc%2fpasswd"] {
-        let answer = dashboard.get(path, &[]);
+    let taken = [
+        "projects",
+        "organizations",
+        "access",
+        "api-keys",
+        "health",
+        "openapi.json",
+        "analytics",
+        "assets",
+        "demo",
+        "index.html",
+        "icon.svg",
+        "o",
+    ];
+    let taken = taken.into_iter().flat_map(|id| [format!("/o/{id}"), format!("/o/{id}/keys")]);
+    let others = ["/", "/acme", "/acme/keys/%25", "/acme/members/..%2f..%2fetc%2fpasswd"].map(String::from);
+    for path in taken.chain(others) {
+        let answer = dashboard.get(&path, &[]);
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.header("content-type").starts_with("text/html"), "{path}");
         assert!(answer.header("content-security-policy").contains("default-src 'self'"), "{path}");
@@ -257,6 +273,7 @@ fn the_document_and_the_rest() {
         assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
     }
     assert_eq!(dashboard.get("/health", &[]).body, "ok\n");
+    assert_eq!(dashboard.get("/health/ready", &[]).body, "ok\n");
 }
 
 /// Sends a POST whose body comes late, then asks for something else over the same connection.

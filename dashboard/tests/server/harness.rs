@@ -1,12 +1,13 @@
 //! llm-dashboard as it is built, over a database of its own.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use llm_analytics_tests::db::{Db, Server};
-use llm_analytics_tests::world::World;
+use llm_analytics_tests::db::{Db, Server, run};
+use llm_analytics_tests::world::{Caller, World};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub const SECRET: &str = "a secret of the tests, which has more than 32 bytes";
 pub const AUDIENCE: &str = "llm-dashboard";
@@ -42,7 +43,7 @@ impl Answer {
     }
 }
 
-fn command(database: &str, key: &str, arguments: &[&str]) -> Command {
+pub fn command(database: &str, key: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-dashboard"));
     command.env("DATABASE_URL", database).env("JWT_KEY", key).env("LISTEN", "127.0.0.1:0").args(arguments);
     command
@@ -61,11 +62,32 @@ pub fn url_of(server: &Server, database: &str, role: &str) -> String {
 
 impl Dashboard {
     pub fn start(database: &str, key: &str, arguments: &[&str]) -> Dashboard {
-        let mut child = command(database, key, arguments).stdout(Stdio::piped()).spawn().expect("llm-dashboard");
+        Dashboard::run(command(database, key, arguments))
+    }
+
+    pub fn run(mut command: Command) -> Dashboard {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("llm-dashboard");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
         let address = line.trim().strip_prefix("llm-dashboard listens on ").unwrap_or_else(|| panic!("it says: {line}"));
         Dashboard { child, address: address.trim_end_matches('/').to_owned() }
+    }
+
+    /// The first line that it logs, where its errors go to a pipe.
+    pub fn first_of_log(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.child.stderr.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(status.expect("kill").success());
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
     }
 
     /// Over a world, as a role that may act for anybody and do nothing else.
@@ -139,4 +161,51 @@ pub fn bearer(user: &str) -> String {
 pub fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// Waits until something is so, and fails after ten seconds in which it was not.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < end, "ten seconds, and not yet: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A question whose answer waits for `hold`.
+pub const HELD: &str = "/analytics/me?organizationId=acme&from=2026-06-01&to=2026-06-02";
+
+/// Locks the rollups, so that every question about usage waits until `world.client` says ROLLBACK.
+pub fn hold(world: &mut World) {
+    run(&mut world.client, "BEGIN; LOCK TABLE llm.rollup IN ACCESS EXCLUSIVE MODE");
+}
+
+/// How many questions of a database wait for a lock.
+pub fn waiting(watcher: &mut Caller) -> usize {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'llm-dashboard' AND wait_event_type = 'Lock'";
+    watcher.text(sql).parse().expect("a number")
+}
+
+impl Dashboard {
+    /// A connection over which a request is sent, and nothing is read yet.
+    pub fn sent(&self, user: &str, path: &str) -> TcpStream {
+        let mut connection = self.connection();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {}\r\n\r\n", bearer(user));
+        connection.write_all(head.as_bytes()).expect("a head");
+        connection
+    }
+
+    /// A connection over which nothing is sent yet, and on which no read waits longer than 20 s.
+    pub fn connection(&self) -> TcpStream {
+        let connection = TcpStream::connect(self.address.trim_start_matches("http://")).expect("a connection");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        connection
+    }
+}
+
+/// The head and the body that come over a connection until it is closed.
+pub fn received(connection: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
 }

@@ -48,6 +48,10 @@ fn nobody_gets_another_users_answer() {
                     at = at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     let (token, path, status, body) = &questions[(at >> 33) as usize % questions.len()];
                     let answer = dashboard.send(&client, "GET", path, &[("Authorization", token)]);
+                    if answer.status == 429 {
+                        // Chance has sent too many of the threads as the same user.
+                        continue;
+                    }
                     assert_eq!((answer.status, &answer.body), (*status, body), "{path}");
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -114,5 +118,5 @@ fn the_database_restarts() {
     println!("answers by status: {:?}", seen.lock().expect("no panic"));
     // The same server, and as before.
     assert_eq!(dashboard.ask("own", path).body, good.body);
-    assert_eq!(dashboard.get("/health", &[]).status, 200);
+    assert_eq!(dashboard.get("/health/ready", &[]).status, 200);
 }

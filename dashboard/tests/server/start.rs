@@ -1,18 +1,37 @@
 //! How it starts, the demo's sign-in, TLS to the database.
 
 use crate::harness::*;
+use crate::tokens::PUBLIC;
 use llm_analytics_tests::cluster::Cluster;
 use llm_analytics_tests::db::run;
 use llm_analytics_tests::world::World;
 
 #[test]
 fn wrong_settings() {
+    let bare: String = PUBLIC.lines().filter(|line| !line.starts_with("-----")).collect();
+    let public_file = format!("{}/tests/server/test_only_rsa.pub.pem", env!("CARGO_MANIFEST_DIR"));
     for (database, key, arguments, word) in [
         ("host=x", "short", &[][..], "32 bytes"),
         ("host=x", "-----BEGIN PUBLIC KEY-----\nno\n-----END PUBLIC KEY-----", &[], "RSA"),
         ("nonsense nonsense", SECRET, &[], "--database-url"),
         ("host=x", "@/no/such/file", &[], "/no/such/file"),
         ("host=x", SECRET, &["--database-ca", "/no/such/file"], "/no/such/file"),
+        // A public key without the lines that PEM has around it would be a secret that everybody knows.
+        ("host=x", &bare, &[], "--jwt-key"),
+        ("host=x", &bare, &["--jwt-algorithm", "HS256"], "--jwt-key"),
+        ("host=x", &bare, &["--jwt-algorithm", "RS256"], "BEGIN PUBLIC KEY"),
+        ("host=x", PUBLIC, &["--jwt-algorithm", "HS256"], "--jwt-key"),
+        ("host=x", SECRET, &["--jwt-algorithm", "RS256"], "BEGIN PUBLIC KEY"),
+        ("host=x", SECRET, &["--jwt-algorithm", "none"], "HS256"),
+        ("host=x", &public_file, &[], "name of a file"),
+        ("host=x sslmode=allow", SECRET, &[], "sslmode=allow"),
+        ("host=x sslcert=/a", SECRET, &[], "sslcert"),
+        ("host=x sslrootcert=/no/such/file", SECRET, &[], "/no/such/file"),
+        ("host=x sslrootcert=/a", SECRET, &["--database-ca", "/b"], "sslrootcert"),
+        ("host=x", SECRET, &["--questions-per-user", "16"], "--questions-per-user"),
+        ("host=x", SECRET, &["--questions-per-user", "0"], "--questions-per-user"),
+        ("host=x", SECRET, &["--database-connections", "0"], "--database-connections"),
+        ("host=x", SECRET, &["--statement-timeout", "0"], "--statement-timeout"),
         ("host=x", SECRET, &["--demo-user", "nobody"], "ID=NAME"),
         ("host=x", SECRET, &["--demo-user", "a=b", "--listen", "0.0.0.0:0"], "loopback"),
         ("host=x", SECRET, &["--demo-user", "a=b", "--listen", "[::]:0"], "loopback"),
@@ -20,6 +39,21 @@ fn wrong_settings() {
         let said = refuses_to_start(database, key, arguments);
         assert!(said.contains(word), "{arguments:?}: {said}");
         assert!(!said.contains(SECRET), "{said}");
+    }
+}
+
+#[test]
+fn the_log_names_the_algorithm() {
+    for (key, arguments, word) in [
+        (SECRET, &[][..], "HS256"),
+        (SECRET, &["--jwt-algorithm", "HS256"], "HS256"),
+        (PUBLIC, &[], "RS256"),
+        (PUBLIC, &["--jwt-algorithm", "rs256"], "RS256"),
+    ] {
+        let mut command = command("host=x", key, arguments);
+        command.stderr(std::process::Stdio::piped());
+        let said = Dashboard::run(command).first_of_log();
+        assert!(said.contains(word), "{arguments:?}: {said}");
     }
 }
 
@@ -85,13 +119,25 @@ fn tls_to_the_database() {
     server.port = port;
     let mut world = World::on(server, "dash_tls", false);
     let role = world.backend_role();
-    let url = |mode: &str| format!("host=localhost hostaddr=127.0.0.1 port={port} user={role} dbname={} sslmode={mode}", world.db.name);
+    let url = |host: &str, tls: &str| format!("host={host} hostaddr=127.0.0.1 port={port} user={role} dbname={} {tls}", world.db.name);
     let authority = authority.display().to_string();
-    let status = |mode: &str, arguments: &[&str]| Dashboard::start(&url(mode), SECRET, arguments).ask("own", "/organizations").status;
-    assert_eq!(status("require", &["--database-ca", &authority]), 200);
-    // Its authority is not among the system's; and the server lets nobody in without TLS.
-    assert_eq!(status("require", &[]), 503);
-    assert_eq!(status("disable", &["--database-ca", &authority]), 503);
+    let status = |host: &str, tls: &str, arguments: &[&str]| {
+        Dashboard::start(&url(host, tls), SECRET, arguments).ask("own", "/organizations").status
+    };
+    let by_option = ["--database-ca", &*authority];
+    let by_url = |mode: &str| format!("sslmode={mode} sslrootcert={authority}");
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert_eq!(status("localhost", &format!("sslmode={mode}"), &by_option), 200, "{mode}");
+        assert_eq!(status("localhost", &by_url(mode), &[]), 200, "{mode}");
+        // Its authority is not among the system's.
+        assert_eq!(status("localhost", &format!("sslmode={mode}"), &[]), 503, "{mode}");
+        // The certificate is for localhost only, which verify-ca does not look at.
+        let wanted = if mode == "verify-ca" { 200 } else { 503 };
+        assert_eq!(status("db.example", &by_url(mode), &[]), wanted, "{mode}");
+    }
+    assert_eq!(status("localhost", "sslrootcert=system", &[]), 503);
+    // The server lets nobody in without TLS.
+    assert_eq!(status("localhost", "sslmode=disable", &by_option), 503);
     run(&mut world.client, "SELECT 1");
     let _ = std::fs::remove_file(authority);
 }

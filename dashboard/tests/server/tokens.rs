@@ -6,7 +6,7 @@ use llm_analytics_tests::world::World;
 use serde_json::{Value, json};
 
 const PRIVATE: &str = include_str!("test_only_rsa.pem");
-const PUBLIC: &str = include_str!("test_only_rsa.pub.pem");
+pub const PUBLIC: &str = include_str!("test_only_rsa.pub.pem");
 const PATH: &str = "/organizations";
 
 /// Base64url, as JWS has it, of what no library would sign.

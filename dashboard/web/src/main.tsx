@@ -60,24 +60,24 @@ function Pages({ org }: { org: string }) {
   return (
     <Layout {...place}>
       <Switch>
-        <Route path="/:org">
+        <Route path="/o/:org">
           <Organization {...place} />
         </Route>
-        <Route path="/:org/changes">
+        <Route path="/o/:org/changes">
           <Changes {...place} />
         </Route>
-        <Route path="/:org/members">
+        <Route path="/o/:org/members">
           <Members {...place} />
         </Route>
-        <Route path="/:org/members/:id">{({ id }) => <Member {...place} id={decoded(id)} />}</Route>
-        <Route path="/:org/me">
+        <Route path="/o/:org/members/:id">{({ id }) => <Member {...place} id={decoded(id)} />}</Route>
+        <Route path="/o/:org/me">
           <Me {...place} />
         </Route>
-        <Route path="/:org/keys">
+        <Route path="/o/:org/keys">
           <Keys {...place} />
         </Route>
-        <Route path="/:org/keys/:id">{({ id }) => <Key {...place} id={decoded(id)} />}</Route>
-        <Route path="/:org/projects/:id">{({ id }) => <Project {...place} id={decoded(id)} />}</Route>
+        <Route path="/o/:org/keys/:id">{({ id }) => <Key {...place} id={decoded(id)} />}</Route>
+        <Route path="/o/:org/projects/:id">{({ id }) => <Project {...place} id={decoded(id)} />}</Route>
         <Route>
           <section class="notice">
             <Title>Not found</Title>
@@ -89,13 +89,22 @@ function Pages({ org }: { org: string }) {
   );
 }
 
+/** Until 0.1.1 pages were at the root, where endpoints are, too. Links from then go on working. */
+const Moved = () => <Redirect to={`/o${window.location.pathname}${window.location.search}`} replace />;
+
 function App() {
   return (
     <Switch>
       <Route path="/">
         <Start />
       </Route>
-      <Route path="/:org/*?">{({ org }) => <Pages key={org} org={decoded(org)} />}</Route>
+      <Route path="/o/:org/*?">{({ org }) => <Pages key={org} org={decoded(org)} />}</Route>
+      <Route path="/:org/*?">
+        <Moved />
+      </Route>
+      <Route>
+        <Redirect to="/" replace />
+      </Route>
     </Switch>
   );
 }

@@ -92,7 +92,7 @@ export function Shown<T>(props: { answer: Answer<T>; children: (data: T) => Comp
   const { data, error, isLoading, retry } = props.answer;
   if (error) {
     const reason = error.code === 'invalid_token' ? 'no_identity' : error.code;
-    if (reason in REFUSED) return <Refused reason={reason as keyof typeof REFUSED} />;
+    if (Object.hasOwn(REFUSED, reason)) return <Refused reason={reason as keyof typeof REFUSED} />;
     return (
       <section class="notice" role="alert">
         <h2>{error.status === 404 ? 'Not found' : 'That did not work'}</h2>

@@ -38,7 +38,7 @@ export function todayIn(zone: string): string {
 const iso = (date: Date) => format(date, 'yyyy-MM-dd');
 
 export function daysOf(preset: string, zone: string): Days {
-  const [from, to] = (PRESETS[preset] ?? PRESETS[DEFAULT_PRESET]).days(parseISO(todayIn(zone)));
+  const [from, to] = PRESETS[preset].days(parseISO(todayIn(zone)));
   return { from: iso(from), to: iso(to) };
 }
 

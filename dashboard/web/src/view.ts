@@ -39,14 +39,14 @@ export function useView(): View {
     const [from, to] = [search.get('from'), search.get('to')];
     const hasDates = isDate(from) && isDate(to);
     const wanted = search.get('range') ?? '';
-    const preset = hasDates ? undefined : wanted in PRESETS ? wanted : DEFAULT_PRESET;
+    const preset = hasDates ? undefined : Object.hasOwn(PRESETS, wanted) ? wanted : DEFAULT_PRESET;
     const metric = search.get('metric') ?? '';
     const carried = new URLSearchParams(CARRIED.filter((name) => search.has(name)).map((name) => [name, search.get(name)!]));
     return {
       preset,
       ...(hasDates ? { from, to } : daysOf(preset!, zone)),
       zone,
-      metric: metric in METRICS ? (metric as Metric) : 'cost',
+      metric: Object.hasOwn(METRICS, metric) ? (metric as Metric) : 'cost',
       get: (name) => search.get(name),
       set: (change, replace = false) =>
         setSearch(
@@ -65,8 +65,14 @@ export function useView(): View {
   }, [search.toString()]);
 }
 
-/** Ids may hold anything. The router decodes a path as a whole (decodeURI) before it is taken apart, so they are encoded twice. */
-export const path = (...parts: string[]) => `/${parts.map((part) => encodeURIComponent(encodeURIComponent(part))).join('/')}`;
+/**
+ * The page of an organization, and of something in it. Pages have a place of their own, because an organization may be
+ * called as an endpoint is. Ids may hold anything. The router decodes a path as a whole (decodeURI) before it is taken
+ * apart, so they are encoded twice; and browsers resolve the segments `.` and `..`, so dots are encoded there, too.
+ */
+export const path = (...parts: string[]) => `/o/${parts.map((part) => encodeURIComponent(encoded(part))).join('/')}`;
+
+const encoded = (part: string) => (part === '.' || part === '..' ? part.replaceAll('.', '%2E') : encodeURIComponent(part));
 
 export function decoded(part: string): string {
   try {

@@ -3,16 +3,16 @@ import AxeBuilder from '@axe-core/playwright';
 import { expect, fixed, open, region, shown, test } from './demo';
 
 const PAGES: [string, string, string][] = [
-  ['organization', 'usr_ana', '/org_acme'],
-  ['changes', 'usr_ana', '/org_acme/changes'],
-  ['members', 'usr_ana', '/org_acme/members'],
-  ['member', 'usr_ana', '/org_acme/members/usr_chioma'],
-  ['me', 'usr_dmitri', '/org_acme/me'],
-  ['keys', 'usr_ana', '/org_acme/keys'],
-  ['key', 'usr_ana', '/org_acme/keys/key_acme_live'],
-  ['project', 'usr_ana', '/org_acme/projects/prj_acme_code'],
-  ['upgrade', 'usr_indira', '/org_initech'],
-  ['role', 'usr_dmitri', '/org_acme'],
+  ['organization', 'usr_ana', '/o/org_acme'],
+  ['changes', 'usr_ana', '/o/org_acme/changes'],
+  ['members', 'usr_ana', '/o/org_acme/members'],
+  ['member', 'usr_ana', '/o/org_acme/members/usr_chioma'],
+  ['me', 'usr_dmitri', '/o/org_acme/me'],
+  ['keys', 'usr_ana', '/o/org_acme/keys'],
+  ['key', 'usr_ana', '/o/org_acme/keys/key_acme_live'],
+  ['project', 'usr_ana', '/o/org_acme/projects/prj_acme_code'],
+  ['upgrade', 'usr_indira', '/o/org_initech'],
+  ['role', 'usr_dmitri', '/o/org_acme'],
 ];
 
 for (const scheme of ['light', 'dark'] as const) {
@@ -26,7 +26,7 @@ for (const scheme of ['light', 'dark'] as const) {
       expect(serious.map(({ id, nodes }) => `${name}: ${id} ${nodes.map((node) => node.html).join(' ')}`)).toEqual([]);
     }
     // With the range picker open.
-    await open(page, 'usr_ana', `/org_acme${fixed()}`);
+    await open(page, 'usr_ana', `/o/org_acme${fixed()}`);
     await page.locator('details.picker summary').click();
     const { violations } = await new AxeBuilder({ page }).analyze();
     expect(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id }) => id)).toEqual([]);
@@ -35,7 +35,7 @@ for (const scheme of ['light', 'dark'] as const) {
 
 test('dark as the system has it, or as one likes', async ({ page }) => {
   await page.emulateMedia({ colorScheme: 'dark' });
-  await open(page, 'usr_ana', `/org_acme${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed()}`);
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await ground();
   const label = () => page.getByRole('img').first().locator('text').first().getAttribute('fill');
@@ -64,7 +64,7 @@ test('as wide as a telephone', async ({ page }) => {
 });
 
 test('by keyboard alone', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme/members${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme/members${fixed()}`);
   await page.keyboard.press('Tab');
   await expect(page.locator('.skip')).toBeFocused();
   await page.keyboard.press('Enter');
@@ -100,19 +100,19 @@ test('while it loads, when there is nothing, when it fails', async ({ page }) =>
     await waiting;
     await route.continue();
   });
-  await open(page, 'usr_ana', '/org_acme/keys').catch(() => undefined);
-  await page.goto(`/org_acme${fixed()}`);
+  await open(page, 'usr_ana', '/o/org_acme/keys').catch(() => undefined);
+  await page.goto(`/o/org_acme${fixed()}`);
   await expect(page.locator('main [role="status"]')).toHaveText('Loading …');
   go();
   await shown(page);
   await page.unroute('**/analytics/activity**');
 
-  await page.goto('/org_acme?from=2001-01-01&to=2001-01-02&tz=UTC');
+  await page.goto('/o/org_acme?from=2001-01-01&to=2001-01-02&tz=UTC');
   await shown(page);
   await expect(page.getByRole('heading', { name: 'Nothing was used' })).toBeVisible();
 
   await page.route('**/analytics/activity**', (route) => route.abort());
-  await page.goto(`/org_acme${fixed()}`);
+  await page.goto(`/o/org_acme${fixed()}`);
   await expect(page.getByRole('alert')).toContainText('cannot be reached');
   await page.unroute('**/analytics/activity**');
   await page.getByRole('button', { name: 'Try again' }).click();
@@ -122,11 +122,11 @@ test('while it loads, when there is nothing, when it fails', async ({ page }) =>
   await page.route('**/analytics/activity**', (route) =>
     route.fulfill({ status: 503, json: { error: { code: 'unavailable', message: 'the database cannot be reached just now', hint: null } } }),
   );
-  await page.goto(`/org_acme${fixed()}`);
+  await page.goto(`/o/org_acme${fixed()}`);
   await expect(page.getByRole('alert')).toContainText('the database cannot be reached just now');
   await page.unroute('**/analytics/activity**');
   // A zone that the server does not know says so, and is mended by the choice of another.
-  await page.goto('/org_acme?tz=Mars/Olympus');
+  await page.goto('/o/org_acme?tz=Mars/Olympus');
   await expect(page.getByRole('alert')).toBeVisible();
   await page.getByLabel('Time zone').selectOption('UTC');
   await shown(page);
@@ -142,10 +142,10 @@ test('pictures for the documents', async ({ page }) => {
     await page.screenshot({ path: `../../docs/img/${name}.png`, fullPage: true });
   }
   await page.emulateMedia({ colorScheme: 'dark' });
-  await open(page, 'usr_ana', '/org_acme?tz=Europe/Berlin&range=last-90&group=application');
+  await open(page, 'usr_ana', '/o/org_acme?tz=Europe/Berlin&range=last-90&group=application');
   await page.screenshot({ path: '../../docs/img/organization-dark.png', fullPage: true });
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 390, height: 844 });
-  await open(page, 'usr_ana', '/org_acme?tz=Europe/Berlin&range=last-30');
+  await open(page, 'usr_ana', '/o/org_acme?tz=Europe/Berlin&range=last-30');
   await page.screenshot({ path: '../../docs/img/organization-phone.png' });
 });

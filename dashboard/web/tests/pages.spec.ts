@@ -34,7 +34,7 @@ const GROUPS: [string, string, string][] = [
 ];
 
 test('organization: every group, every measure', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed()}`);
   const total = log(`organization_id = 'org_acme'`);
   for (const [name, group, title] of GROUPS) {
     await button(page, 'Group by', name).click();
@@ -60,7 +60,7 @@ test('organization: every group, every measure', async ({ page }) => {
 });
 
 test('organization: a legend that toggles, a tooltip with exact days', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme${fixed('&group=project')}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed('&group=project')}`);
   const areas = page.getByRole('img', { name: /day by day/ });
   const before = await areas.locator('path[fill]').count();
   const first = page.locator('.legend button').first();
@@ -82,25 +82,25 @@ test('organization: a legend that toggles, a tooltip with exact days', async ({ 
 
 test('organization: a bar and a link open the page of what they stand for', async ({ page }) => {
   for (const [group, place, title] of [['project', 'projects', 'Project'], ['apiKey', 'keys', 'API key'], ['user', 'members', 'Member']]) {
-    const path = `/org_acme${fixed(`&group=${group}`)}`;
+    const path = `/o/org_acme${fixed(`&group=${group}`)}`;
     await open(page, 'usr_ana', path);
     const [[key, label]] = sql(`SELECT key, label FROM llm.activity('org_acme', '${group}', ${IN_RANGE}) WHERE label IS NOT NULL GROUP BY key, label ORDER BY sum(cost) DESC LIMIT 1`);
     // The first bar, in its left part.
     const bars = (await page.getByRole('img', { name: /^Cost by (project|api key|member)$/i }).boundingBox())!;
     await page.mouse.click(bars.x + 260, bars.y + 18);
     await shown(page);
-    await expect(page).toHaveURL(new RegExp(`/org_acme/${place}/${key}\\?.*from=${FIXED.from}`));
+    await expect(page).toHaveURL(new RegExp(`/o/org_acme/${place}/${key}\\?.*from=${FIXED.from}`));
     await expect(page.locator('main h1')).toContainText(label);
     await page.goBack();
     await shown(page);
     await region(page, `${title}, all measures`).getByRole('link', { name: label, exact: true }).click();
     await shown(page);
-    await expect(page).toHaveURL(new RegExp(`/org_acme/${place}/${key}\\?`));
+    await expect(page).toHaveURL(new RegExp(`/o/org_acme/${place}/${key}\\?`));
   }
 });
 
 test('project: by model, as routed or by canonical name', async ({ page }) => {
-  await open(page, 'usr_ben', `/org_acme/projects/prj_acme_api${fixed()}`);
+  await open(page, 'usr_ben', `/o/org_acme/projects/prj_acme_api${fixed()}`);
   await expect(page.locator('main h1')).toHaveText('Production API');
   const total = log(`organization_id = 'org_acme' AND project_id = 'prj_acme_api'`);
   expect(await cards(page)).toEqual(total);
@@ -127,7 +127,7 @@ test('project: by model, as routed or by canonical name', async ({ page }) => {
 });
 
 test('API keys: the list, and the statistics of one', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme/keys${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme/keys${fixed()}`);
   const list = await cells(region(page, 'API keys'));
   expect(list.map((row) => row[0]).sort()).toEqual(sql(`SELECT label FROM llm.api_key k JOIN llm.project p ON p.id = k.project_id WHERE p.organization_id = 'org_acme'`).map(([label]) => label).sort());
   await page.getByRole('link', { name: 'View statistics of helpdesk' }).click();
@@ -143,7 +143,7 @@ test('API keys: the list, and the statistics of one', async ({ page }) => {
 });
 
 test('members: sorted by every column, and the page of one', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme/members${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme/members${fixed()}`);
   const table = region(page, 'Members');
   const { members } = JSON.parse(value(`SELECT llm.analytics_members('org_acme', ${IN_RANGE})`)) as { members: Record<string, number>[] };
   const wanted = members.map((m) => [m.cost, m.requestCount, m.totalTokens, m.errorRate, m.apiKeyCount]);
@@ -173,7 +173,7 @@ test('members: sorted by every column, and the page of one', async ({ page }) =>
 });
 
 test('what changed, in words and parts', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme/changes${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme/changes${fixed()}`);
   const answer = JSON.parse(value(`SELECT llm.analytics_drivers('org_acme', ${IN_RANGE})`));
   const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD', signDisplay: 'exceptZero' });
   await expect(page.locator('[data-words]')).toContainText(money.format(answer.change.cost));
@@ -193,7 +193,7 @@ test('CSV of every table', async ({ page }) => {
     const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).nth(panel).click()]);
     return readFileSync((await download.path())!, 'utf8').trimEnd().split('\r\n').map((line) => line.split(','));
   };
-  await open(page, 'usr_ana', `/org_acme${fixed('&group=project')}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed('&group=project')}`);
   const [head, ...rows] = await saved(0);
   const [date, key, cost] = ['date', 'key', 'cost'].map((name) => head.indexOf(name));
   const some = rows.filter((row) => row[key] === 'prj_acme_code').slice(0, 5);
@@ -202,7 +202,7 @@ test('CSV of every table', async ({ page }) => {
     expect(row[cost]).toBe(log(`project_id = 'prj_acme_code'`, { from: row[date], to: row[date] })[0]);
   }
   for (const path of ['members', 'members/usr_ben', 'me', 'keys', 'keys/key_acme_live', 'projects/prj_acme_lab', 'changes']) {
-    await page.goto(`/org_acme/${path}${fixed()}`);
+    await page.goto(`/o/org_acme/${path}${fixed()}`);
     await shown(page);
     expect((await saved(0)).length, path).toBeGreaterThan(1);
   }
@@ -218,7 +218,7 @@ test('ids that hold anything', async ({ page }) => {
     INSERT INTO public.log (id, request_id, created_at, updated_at, organization_id, project_id, api_key_id, duration, requested_model, used_model, used_provider, response_size, prompt_tokens, completion_tokens, total_tokens, cost, mode, used_mode)
       SELECT 'odd', 'odd', now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', ${quoted}, ${quoted}, ${quoted}, 0, 'm', 'openai/<b>m</b>', 'openai', 0, 1, 2, 3, 0.25, 'credits', 'credits'
       WHERE NOT EXISTS (SELECT FROM public.log WHERE organization_id = ${quoted})`);
-  await open(page, 'usr_ana', '/org_acme');
+  await open(page, 'usr_ana', '/o/org_acme');
   await page.getByLabel('Organization').selectOption(odd);
   await shown(page);
   expect(await cards(page)).toEqual(['0.25', '1', '3']);

@@ -23,7 +23,7 @@ const PRESETS: [string, string, string][] = [
 const picker = (page: Page) => page.locator('details.picker');
 
 test('every preset', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme?tz=${encodeURIComponent(ZONE)}`);
+  await open(page, 'usr_ana', `/o/org_acme?tz=${encodeURIComponent(ZONE)}`);
   for (const [name, from, to] of PRESETS) {
     const [[a, b]] = sql(`SELECT (${from})::date, (${to})::date FROM (SELECT (now() AT TIME ZONE '${ZONE}')::date AS d) x`);
     await picker(page).locator('summary').click();
@@ -38,7 +38,7 @@ test('every preset', async ({ page }) => {
 });
 
 test('dates of one’s own, across a change of the clocks', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed()}`);
   // The last Sunday of March or October that the demo's year has: 23 or 25 hours.
   const sunday = value(`SELECT max(day)::date FROM generate_series((now() - interval '360 days')::date, (now() - interval '3 days')::date, interval '1 day') day
     WHERE extract(isodow FROM day) = 7 AND extract(month FROM day) IN (3, 10) AND extract(day FROM day) > 24`);
@@ -52,7 +52,7 @@ test('dates of one’s own, across a change of the clocks', async ({ page }) => 
   expect(await cards(page)).toEqual(log(ORG, { from, to }));
   const hours = value(`SELECT extract(epoch FROM ('${sunday}'::date + 1)::timestamp AT TIME ZONE '${ZONE}' - '${sunday}'::timestamp AT TIME ZONE '${ZONE}') / 3600`);
   expect([23, 25]).toContain(Number(hours));
-  await page.goto(`/org_acme?from=${sunday}&to=${sunday}&tz=${encodeURIComponent(ZONE)}`);
+  await page.goto(`/o/org_acme?from=${sunday}&to=${sunday}&tz=${encodeURIComponent(ZONE)}`);
   await shown(page);
   expect(await cards(page)).toEqual(log(ORG, { from: sunday, to: sunday }));
   // From after To cannot be asked for.
@@ -64,7 +64,7 @@ test('dates of one’s own, across a change of the clocks', async ({ page }) => 
 
 test('another zone, with half an hour too', async ({ page }) => {
   const day = sql(`SELECT (now() AT TIME ZONE 'UTC')::date - 20`)[0][0];
-  await open(page, 'usr_ana', `/org_acme?from=${day}&to=${day}&tz=${encodeURIComponent(ZONE)}`);
+  await open(page, 'usr_ana', `/o/org_acme?from=${day}&to=${day}&tz=${encodeURIComponent(ZONE)}`);
   const seen = new Set<string>();
   // Chromium calls it Calcutta still.
   for (const zone of ['Asia/Calcutta', 'America/Los_Angeles', 'Australia/Lord_Howe', 'UTC', ZONE]) {
@@ -79,7 +79,7 @@ test('another zone, with half an hour too', async ({ page }) => {
 });
 
 test('days and zone go along to other pages', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme${fixed('&metric=tokens')}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed('&metric=tokens')}`);
   const want = new URL(page.url()).searchParams;
   for (const name of ['What changed', 'Members', 'API keys', 'My usage', 'Lab', 'Organization']) {
     await page.getByRole('navigation').getByRole('link', { name: name === 'Lab' ? 'Lab' : new RegExp(`^${name}`) }).click();
@@ -90,7 +90,7 @@ test('days and zone go along to other pages', async ({ page }) => {
 });
 
 test('a new range asks once for what it shows', async ({ page }) => {
-  await open(page, 'usr_ana', `/org_acme${fixed()}`);
+  await open(page, 'usr_ana', `/o/org_acme${fixed()}`);
   const requests = await asked(page, async () => {
     await picker(page).locator('summary').click();
     await picker(page).getByRole('button', { name: 'Last 7 days' }).click();

@@ -15,7 +15,7 @@ test('first paint, tabs, ranges, bytes', async ({ browser, baseURL, page }) => {
     const context = await browser.newContext({ baseURL, timezoneId: 'Europe/Berlin' });
     const cold = await context.newPage();
     await signIn(cold, 'usr_ana');
-    await cold.goto('/org_acme?tz=Europe/Berlin&range=last-30', { waitUntil: 'commit' });
+    await cold.goto('/o/org_acme?tz=Europe/Berlin&range=last-30', { waitUntil: 'commit' });
     await cold.locator('[data-card="cost"] data').waitFor();
     await cold.locator('.chart svg path').first().waitFor({ state: 'attached' });
     paints.push(await cold.evaluate(() => performance.now()));
@@ -23,7 +23,7 @@ test('first paint, tabs, ranges, bytes', async ({ browser, baseURL, page }) => {
   }
   figure('first meaningful paint of the organization page, cold', median(paints), 1000);
 
-  await open(page, 'usr_ana', '/org_acme/projects/prj_acme_api?tz=Europe/Berlin&range=last-90');
+  await open(page, 'usr_ana', '/o/org_acme/projects/prj_acme_api?tz=Europe/Berlin&range=last-90');
   /** From the click until the next picture is on the screen. */
   const switched = (group: string, name: string) =>
     page.evaluate(
@@ -46,7 +46,7 @@ test('first paint, tabs, ranges, bytes', async ({ browser, baseURL, page }) => {
   figure('switching a tab', median(tabs), 50);
   figure('switching a toggle', median(toggles), 50);
 
-  await open(page, 'usr_ana', '/org_acme?tz=Europe/Berlin&range=last-30');
+  await open(page, 'usr_ana', '/o/org_acme?tz=Europe/Berlin&range=last-30');
   const ranges: number[] = [];
   for (const name of ['Last 7 days', 'Last 90 days', 'This year', 'Last 30 days', 'Last quarter']) {
     await page.locator('details.picker summary').click();

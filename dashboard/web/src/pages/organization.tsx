@@ -18,7 +18,7 @@ export function Organization({ org, view, access }: Place) {
   const where = url('/analytics/activity', { organizationId: org, groupBy: group, from: view.from, to: view.to, timezone: view.zone, top: '10' });
   const answer = useAnswer<Activity>(capability?.allowed ? where : undefined);
   // A click on a bar, or the link in the table, opens the page of what it stands for.
-  const target = (entry: Entry) => (group in PAGES && entry.key !== null ? path(org, PAGES[group], entry.key) + view.query : undefined);
+  const target = (entry: Entry) => (Object.hasOwn(PAGES, group) && entry.key !== null ? path(org, PAGES[group], entry.key) + view.query : undefined);
   const link = (entry: Entry): ComponentChildren => {
     const to = target(entry);
     return to ? <Link href={to}>{entry.label}</Link> : entry.label;
