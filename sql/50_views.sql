@@ -120,7 +120,7 @@ SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
        s.skipped_values + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
-       f.last_error,
+       nullif(pg_catalog.concat_ws(E'\n', f.last_error, o.cannot_create, o.others), '') AS last_error,
        f.last_error_at
 FROM llm.source s
 LEFT JOIN pending p ON p.source = s.id
@@ -131,6 +131,19 @@ LEFT JOIN (
     FROM llm._failure x
     GROUP BY x.source
 ) f ON f.source = s.id
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.min(CASE WHEN s.is_managed AND NOT pg_catalog.has_schema_privilege(r.relowner, r.relnamespace, 'CREATE') THEN
+               pg_catalog.format('42501: role %I lacks CREATE on schema %I, so partitions are not made ahead of time', pg_catalog.pg_get_userbyid(r.relowner), s.relation_schema) END) AS cannot_create,
+           'partitions of other roles, each read with its owner''s rights: '
+               || pg_catalog.string_agg(pg_catalog.format('%I.%I (%I)', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)), ', ' ORDER BY n.nspname, c.relname)
+                  FILTER (WHERE c.relowner <> r.relowner) AS others
+    FROM llm._trigger t
+    JOIN pg_catalog.pg_class r ON r.oid = t.relation
+    CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m
+    JOIN pg_catalog.pg_class c ON c.oid = m.relation
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE t.source = s.id AND t.role = 'root' AND s.state = 'attached'
+) o ON true
 UNION ALL
 SELECT NULL,
        CASE WHEN EXISTS (SELECT FROM llm._binding b LEFT JOIN pg_catalog.pg_roles r ON r.rolname = b.role WHERE r.oid IS DISTINCT FROM b.role_oid)
@@ -178,5 +191,5 @@ COMMENT ON COLUMN llm.status.rollup_bytes IS 'bytes of all rollup levels with th
 COMMENT ON COLUMN llm.status.log_bytes IS 'bytes of the log with indexes and TOAST';
 COMMENT ON COLUMN llm.status.skipped_values IS 'values of the log that count as 0: NaN, infinite or out of bounds';
 COMMENT ON COLUMN llm.status.last_error IS
-    'what the worker and llm.maintain() cannot do now, a line each: SQLSTATE, step and log; of the database, where nothing fails now, the last that did';
+    'what the worker and llm.maintain() cannot do now, a line each: SQLSTATE, step and log; of the database, where nothing fails now, the last that did. Of a log also: that its owner may not make partitions, and which partitions belong to other roles';
 COMMENT ON COLUMN llm.status.last_error_at IS 'when it failed last';
