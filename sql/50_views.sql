@@ -1,8 +1,9 @@
 -- Views: usage for BI tools, status for DBAs.
 
--- The policies of the tables beneath do not apply to roles that bypass row security, and these may be somebody nevertheless (a superuser
--- that is bound; a function of a superuser's that a bound role calls). So the view itself has the condition too, on the series, of which
--- there are few. Whoever the policies apply to passes it for every row they left; "::int <> 0" as in the policies.
+-- The policies of the tables beneath do not apply to roles that bypass row security, and these may be
+-- somebody nevertheless: a superuser that is bound, or a function of a superuser's that a bound role
+-- calls. So the view itself has the condition too, on the series, of which there are few. Whoever the
+-- policies apply to passes it for every row they left. "::int <> 0" is as in the policies.
 CREATE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.bucket,
        u.organization_id,

@@ -25,8 +25,9 @@ CREATE POLICY readers ON llm.series FOR SELECT USING (
 
 CREATE POLICY readers ON llm._org FOR SELECT USING ((org = ANY ((SELECT s.orgs FROM llm._scope() s)::int[]))::int <> 0);
 
--- Whoever sees everything has no list of ids, which would cost a scan of all that is pending. "::int = 1" lets the planner guess that few
--- rows pass by that, so that its estimate is the one of the list.
+-- Whoever sees everything has no list of ids, which would cost a scan of all that is pending.
+-- "::int = 1" lets the planner guess that few rows pass by that, so that its estimate is the one of
+-- the list.
 CREATE POLICY readers ON llm._pending FOR SELECT USING (
     ((SELECT s.everything FROM llm._scope() s)::int = 1 OR organization_id = ANY ((SELECT s.org_ids FROM llm._scope() s)::text[]))
     AND ((SELECT s.everything FROM llm._scope() s) OR organization_id = ANY ((SELECT s.whole_ids FROM llm._scope() s)::text[])

@@ -57,10 +57,9 @@ impl Reason {
                 "the role in the organization does not allow this",
                 "Roles that see all of an organization are those in llm.admin_roles; llm.analytics_me() shows one's own usage.",
             ),
-            Reason::PlanRequired => (
-                "the plan of the organization does not include this",
-                "Plans that include it are those in llm.enterprise_plans.",
-            ),
+            Reason::PlanRequired => {
+                ("the plan of the organization does not include this", "Plans that include it are those in llm.enterprise_plans.")
+            }
         };
         Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message).detail(format!("reason={}", self.name())).hint(hint)
     }

@@ -101,7 +101,8 @@ impl Asker {
         let has = |flag: u32| context & flag as i32 != 0;
         let is_restricted = has(pg_sys::SECURITY_RESTRICTED_OPERATION);
         if rights::functions_are_definers() {
-            // The effective user is always the extension's owner, so the outer one has to do.
+            // The effective user is always the extension's owner, so the outer one has to do. In
+            // maintenance it is not the one whose code runs, so there is nobody.
             let outer = if is_restricted { pg_sys::InvalidOid } else { outer };
             return Asker { effective: outer, outer: Some(outer), context };
         }
@@ -154,7 +155,9 @@ impl Asker {
 
     /// 28000: the asker has no identity.
     pub fn nobody(&self) -> Error {
-        let hint = if self.is_restricted() {
+        let hint = if self.effective == pg_sys::InvalidOid {
+            "ANALYZE, REFRESH MATERIALIZED VIEW and the like have no identity before ALTER EXTENSION llm_analytics UPDATE.".into()
+        } else if self.is_restricted() {
             format!(
                 "Code that runs in ANALYZE, REFRESH MATERIALIZED VIEW or another security-restricted operation asks as role \"{}\"; \
                  llm.bind_role() binds a role to a user.",
@@ -170,12 +173,9 @@ impl Asker {
             "A backend names the user with llm.act_as() in the same transaction; an administrator binds a role to a user with llm.bind_role()."
                 .into()
         };
-        Error::new(
-            PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-            "no application user is set for this transaction",
-        )
-        .detail("reason=no_identity")
-        .hint(hint)
+        Error::new(PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "no application user is set for this transaction")
+            .detail("reason=no_identity")
+            .hint(hint)
     }
 }
 

@@ -21,6 +21,10 @@ pub fn writes(function: &CStr) {
 
 /// Another current user, in a security-restricted operation, until it is dropped. When an error unwinds, the (sub)transaction's abort
 /// puts the user back.
+///
+/// Unlike ANALYZE it sets SECURITY_LOCAL_USERID_CHANGE too. So a host's expression that asks who is
+/// asking gets the user its table's owner is bound to, or 28000, even where the owner is a superuser.
+/// Code of ours that needs the caller takes an `identity::Asker` before it acts as somebody else.
 pub struct ActingAs {
     user: pg_sys::Oid,
     context: i32,

@@ -85,5 +85,7 @@ fn the_outer_user_decides_until_the_update() {
         );
         assert_eq!(text(&mut client, &format!("SELECT string_agg(DISTINCT said, ' ') FROM {role}.saw")), "28000", "{role}");
     }
+    let refusal = refused(&mut db.connect_as(bound), &format!("CREATE MATERIALIZED VIEW {bound}.v AS SELECT * FROM llm.usage"));
+    assert!(refusal.state == "28000" && refusal.hint.contains("ALTER EXTENSION"), "{refusal:?}");
     drop(db);
 }

@@ -103,7 +103,8 @@ fn maintenance_of_a_superuser() {
         for sql in operations {
             // Also where the maintainer acts for somebody.
             for act in ["", "BEGIN; SELECT llm.act_as('own')"] {
-                let alone = ["VACUUM", "CONCURRENTLY", "CREATE INDEX"].iter().any(|word| sql.contains(word)) || sql.starts_with("REINDEX TABLE");
+                let alone =
+                    ["VACUUM", "CONCURRENTLY", "CREATE INDEX"].iter().any(|word| sql.contains(word)) || sql.starts_with("REINDEX TABLE");
                 if !act.is_empty() && alone {
                     continue;
                 }
@@ -269,10 +270,7 @@ fn expressions_of_logs_and_directories() {
         assert_eq!(saw(&mut world.client, &plain), wanted, "{sql}");
     }
     assert_ne!(text(&mut world.client, "SELECT sum(requests) FROM llm.usage"), superuser);
-    run(
-        &mut world.client,
-        &format!(r#"SELECT llm.attach_directory('user', '{plain}.people', '{{"id":"id","name":"{plain}.f(name)"}}')"#),
-    );
+    run(&mut world.client, &format!(r#"SELECT llm.attach_directory('user', '{plain}.people', '{{"id":"id","name":"{plain}.f(name)"}}')"#));
     saw(&mut world.client, &plain);
     let (own, mut backend) = (world.bound_role("own"), world.acting("own"));
     let mut own = world.caller(&own, None);
@@ -289,7 +287,8 @@ fn expressions_of_logs_and_directories() {
 /// Autovacuum's ANALYZE and the worker, which nobody calls.
 #[test]
 fn autovacuum_and_the_worker() {
-    let cluster = Cluster::fresh("who_asks", &["autovacuum = on", "autovacuum_naptime = 1s", "llm.worker = on", "llm.fold_interval = 200ms"]);
+    let cluster =
+        Cluster::fresh("who_asks", &["autovacuum = on", "autovacuum_naptime = 1s", "llm.worker = on", "llm.fold_interval = 200ms"]);
     let mut world = World::on(cluster.server.clone(), "who_worker", true);
     let plain = world.role("plain");
     hostile_schema(&mut world, &plain);
