@@ -50,6 +50,38 @@ COMMENT ON FUNCTION llm._remove_directory_triggers(regclass, text) IS 'takes the
 SELECT llm._install_directory_triggers(shipped.relation::regclass, shipped.kind)
 FROM (VALUES ('llm.organization', 'organization'), ('llm.project', 'project'), ('llm.api_key', 'api_key'), ('llm.app_user', 'user')) shipped(relation, kind);
 
+CREATE FUNCTION llm._clip(id text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_clip_wrapper';
+COMMENT ON FUNCTION llm._clip(text) IS
+    'an id as the numbers have it: of more than 200 bytes the first ones, # and a hash of all';
+
+CREATE FUNCTION llm._clip_ids() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Ids of the shipped tables are compared with those of the numbers: by policies, by llm.usage and by llm.forget.
+BEGIN
+    RETURN jsonb_populate_record(NEW, (SELECT jsonb_object_agg(c.key, llm._clip(c.value)) FROM jsonb_each_text(to_jsonb(NEW)) c
+                                       WHERE c.key IN ('id', 'mapping') OR c.key LIKE '%!_id' ESCAPE '!'));
+END
+$$;
+COMMENT ON FUNCTION llm._clip_ids() IS 'trigger of the shipped directories: ids of more than 200 bytes are clipped as those of the numbers';
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.organization FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.id) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.project FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.id, NEW.organization_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.api_key FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.id, NEW.project_id, NEW.user_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.app_user FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.id) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.membership FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.organization_id, NEW.user_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.model_alias FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.mapping) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+
 CREATE FUNCTION llm._directory_ddl() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

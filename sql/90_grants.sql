@@ -16,7 +16,7 @@ END
 $$;
 
 -- Definitions of the buckets and of the canonical name: facts about no one.
-GRANT EXECUTE ON FUNCTION llm.bucket(timestamptz), llm.canonical_model(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION llm.bucket(timestamptz), llm.canonical_model(text), llm._clip(text) TO PUBLIC;
 -- Checks where it runs.
 GRANT EXECUTE ON FUNCTION llm._capture_row() TO PUBLIC;
 -- They check who asks.

@@ -1,11 +1,16 @@
 //! Attaching and detaching directories.
 
-use crate::api::arguments::required;
+use crate::api::arguments::{bounded, required};
 use crate::directory::attach;
 use crate::rights::{self, caller};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+
+#[pg_extern(sql = false)]
+fn llm_clip(id: &str) -> String {
+    bounded(id.to_string())
+}
 
 #[pg_extern(sql = false)]
 fn llm_attach_directory(

@@ -45,7 +45,7 @@ pub unsafe extern "C-unwind" fn llm_read_log(fcinfo: pg_sys::FunctionCallInfo) -
         let filter = Filter {
             from: pgrx::fcinfo::pg_getarg::<i64>(fcinfo, 2).unwrap_or(i64::MIN),
             to: pgrx::fcinfo::pg_getarg::<i64>(fcinfo, 3).unwrap_or(i64::MAX),
-            organization: pgrx::fcinfo::pg_getarg::<String>(fcinfo, 4),
+            organization: pgrx::fcinfo::pg_getarg::<String>(fcinfo, 4).map(|id| dimension::bounded(&id).into_owned()),
         };
         pg_sys::InitMaterializedSRF(fcinfo, 0);
         let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();

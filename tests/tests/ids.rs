@@ -83,7 +83,8 @@ fn long_ids_are_one_id_everywhere() {
         &mut client,
         &format!(
             "INSERT INTO llm.organization VALUES ('{org}', 'Org'), ('{other_org}', 'Gro');
-             INSERT INTO llm.project VALUES ('{project}', '{org}', 'Project');
+             INSERT INTO llm.project VALUES ('short', '{org}', 'Project');
+             UPDATE llm.project SET id = '{project}';
              INSERT INTO keys VALUES ('{key}', '{project}', 'Key', '{user}'), ('{other_key}', '{project}', 'Yek', '{other_user}');
              INSERT INTO llm.app_user VALUES ('{user}', 'User'), ('{other_user}', 'Resu');
              INSERT INTO llm.membership VALUES ('{org}', '{user}', 'developer'), ('{org}', '{other_user}', 'owner');
@@ -139,6 +140,7 @@ fn long_ids_are_one_id_everywhere() {
             assert_eq!(cost(&mut own, format!("llm.analytics_api_key('{org}', '{key}', {range})")), "1");
             assert_eq!(text(&mut own, &format!("SELECT llm.access('{org}')->'capabilities'->'ownUsage'->>'allowed'")), "true");
             assert_eq!(text(&mut own, "SELECT json_array_length(llm.analytics_organizations()->'organizations')"), "1");
+            assert_eq!(text(&mut own, "SELECT string_agg(name, ' ') FROM llm.project"), "Project");
             assert_eq!(
                 refused(&mut own, &format!("SELECT llm.analytics_api_key('{org}', '{other_key}', {range})")).detail,
                 "reason=not_your_key"
@@ -159,5 +161,9 @@ fn long_ids_are_one_id_everywhere() {
     run(&mut client, &format!("DELETE FROM log WHERE organization_id = '{org}'"));
     assert_ne!(text(&mut client, &forget), "0");
     assert_eq!(text(&mut client, "SELECT string_agg(organization, ' ') FROM llm.usage"), "Gro");
+    // Nothing of it is left in the shipped directories.
+    assert_eq!(text(&mut client, "SELECT string_agg(name, ' ') FROM llm.organization"), "Gro");
+    assert_eq!(text(&mut client, "SELECT count(*) FROM llm.membership"), "0");
+    assert_eq!(text(&mut client, "SELECT string_agg(kind, ' ') FROM llm._remembered WHERE label IN ('Org', 'Project', 'Yek')"), "NULL");
     check_verify(&mut client);
 }

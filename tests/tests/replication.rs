@@ -274,6 +274,17 @@ fn a_subscriber_of_all_tables_goes_on_through_folds() {
         &mut there,
         &format!("ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE); DROP SUBSCRIPTION {slot}"),
     );
+    // The subscriber stands by itself: sequences are not replicated.
+    run(
+        &mut there,
+        "SELECT setval('llm.source_id_seq', max(id)) FROM llm.source; SELECT setval('llm._org_org_seq', max(org)) FROM llm._org;
+         SELECT setval('llm.series_id_seq', max(id)) FROM llm.series; SELECT llm.attach_log('log_plain')",
+    );
+    let before: u64 = text(&mut there, "SELECT sum(requests) FROM llm.usage").parse().expect("a number");
+    run(&mut there, "INSERT INTO log_plain VALUES (9999, '2026-03-01Z', 'new', 'k', 'n', 1)");
+    run(&mut there, "CALL llm.maintain()");
+    check_verify(&mut there);
+    assert_eq!(text(&mut there, "SELECT sum(requests) FROM llm.usage"), (before + 1).to_string());
     let busy = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
     wait_for(&mut here, 30, "the slot is free", &busy, "0");
     run(&mut here, &format!("SELECT pg_drop_replication_slot('{slot}')"));
