@@ -46,7 +46,8 @@ fn deltas_of_an_unknown_source_wait() {
     insert(&mut client, 1, "org", "k");
     run(&mut client, "INSERT INTO llm._pending SELECT (jsonb_populate_record(p, '{\"source\": 77}')).* FROM llm._pending p; COMMIT");
     for _ in 0..2 {
-        run(&mut client, "SELECT llm.fold(); CALL llm.maintain()");
+        run(&mut client, "SELECT llm.fold()");
+        run(&mut client, "CALL llm.maintain()");
         assert_eq!(rows(&mut client, "SELECT source, kind FROM llm._pending"), [["77", "0"]]);
         assert_eq!(text(&mut client, "SELECT sum(requests) FROM llm.usage"), "2");
     }
@@ -107,10 +108,8 @@ fn the_worker_works_on_the_catalog_of_0_1_1() {
     run(&mut client, "CREATE EXTENSION llm_analytics VERSION '0.1.1'");
     run(&mut client, hosts::CANONICAL);
     insert(&mut client, 1, "org", "k");
-    run(
-        &mut client,
-        "SELECT llm.attach_log('public.requests'), llm.create_request_log('public.made'), llm.set_retention('public.made', '1 day')",
-    );
+    run(&mut client, "SELECT llm.attach_log('public.requests'), llm.create_request_log('public.made')");
+    run(&mut client, "SELECT llm.set_retention('public.made', '1 day')");
     insert(&mut client, 2, "org", "k");
     wait_for(&mut client, 30, "it folds", PENDING, "0");
     wait_for(&mut client, 30, "it backfills", "SELECT count(*) FROM llm.source WHERE complete_from > '-infinity'", "0");
