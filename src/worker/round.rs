@@ -6,6 +6,7 @@
 use super::{reload_if_asked, report, set_up};
 use crate::api::operate::{backfill_step, fold_step};
 use crate::error::Result;
+use crate::pending::own_table;
 use crate::query::{self, See};
 use crate::slots;
 use pgrx::pg_sys::panic::CaughtError;
@@ -62,23 +63,24 @@ enum Found {
     Ready { records: bool },
 }
 
-/// Whether the extension is here, and then it stays for the rest of the transaction. DROP EXTENSION locks the extension before anything that
-/// belongs to it: had we locked some of that and not the extension, one of us would end in a deadlock, and that might be the DROP.
-fn hold_extension() -> bool {
+/// Whether the extension is here, and then it stays for the rest of the transaction. DROP EXTENSION locks what belongs to it in the order in
+/// which it was made, so whoever locks the first of it first waits with nothing in hand, or has the DROP wait so. Otherwise one of the two
+/// would end in a deadlock, and that might be the DROP. Not by a lock on the extension: every CREATE of a partition of a log needs that one
+/// to itself, for ALTER TRIGGER .. DEPENDS ON EXTENSION.
+fn hold_extension() -> Result<bool> {
     // SAFETY: a catalog lookup by name, before and after a lock that is released at the end of the transaction.
     unsafe {
-        let extension = || pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true);
-        let found = extension();
-        if found == pg_sys::InvalidOid {
-            return false;
+        let is_here = || pg_sys::get_extension_oid(c"llm_analytics".as_ptr(), true) != pg_sys::InvalidOid;
+        if !is_here() {
+            return Ok(false);
         }
-        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
-        extension() == found
+        pg_sys::LockRelationOid(own_table(c"source_id_seq")?, pg_sys::AccessShareLock as i32);
+        Ok(is_here())
     }
 }
 
 fn look() -> Result<Found> {
-    if !hold_extension() {
+    if !hold_extension()? {
         return Ok(Found::Nothing);
     }
     if query::one::<bool>(include_str!("../../sql/query/worker_ready.sql"), &[], See::Active)? != Some(true) {
@@ -112,7 +114,7 @@ fn work(database: pg_sys::Oid, records: bool) -> Round {
         let is_fold = step == "fold";
         let mut from = if is_fold { slots::get(database).map_or(0, |slot| slot.fold_from.into()) } else { 0 };
         loop {
-            let piece = move || match hold_extension() {
+            let piece = move || match hold_extension()? {
                 false => Ok(None),
                 true if records => attempt(step, from),
                 true => attempt_of_old(step, from),

@@ -59,7 +59,8 @@ fn backlog(client: &mut Client) {
 
 #[test]
 fn backlog_of_five_million() {
-    let settings = ["llm.worker = off", "llm.fold_interval = 100ms", "autovacuum = off", "autovacuum_naptime = 1s", "log_autovacuum_min_duration = 0"];
+    let settings =
+        ["llm.worker = off", "llm.fold_interval = 100ms", "autovacuum = off", "autovacuum_naptime = 1s", "log_autovacuum_min_duration = 0"];
     let cluster = Cluster::fresh("backlog", &settings);
     let db = Db::new_on(cluster.server.clone(), "backlog");
     let mut client = db.connect();

@@ -100,7 +100,7 @@ fn as_on(server: &Server, world: &World, role: &str, acts_as: Option<&str>) -> C
 
 #[test]
 fn answers_what_the_primary_answers() {
-    let cluster = Cluster::fresh("standby1", &[DURABLE]);
+    let cluster = Cluster::fresh("standby1", &[DURABLE, "llm.worker = off"]);
     let mut world = World::on(cluster.server.clone(), "standby", false);
     run(&mut world.client, "CREATE TABLE public.other (LIKE public.log); SELECT llm.create_request_log('public.managed')");
     let (backend, bound) = (world.backend_role(), world.bound_role("dev"));
