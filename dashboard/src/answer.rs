@@ -59,7 +59,8 @@ impl Failure {
         Failure { hint: Some(hint.into()), ..Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message) }
     }
 
-    /// The deadline of the whole request has passed. A statement timeout (57014) has the same status and code.
+    /// The deadline of the whole request has passed. A statement timeout (57014) has the same
+    /// status and code.
     pub fn late() -> Failure {
         Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the database did not answer in time")
     }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long a request waits for a turn of its user, for a connection, and for the server's answer to
-/// BEGIN, which waits for nobody: without one in this time the network has lost the connection.
+/// How long a request waits for a turn of its user, for a connection, and for the server's answer
+/// to BEGIN, which waits for nobody: without one in this time the network has lost the connection.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// How much longer than the statement timeout a request may take. By then the server has said that
@@ -85,8 +85,8 @@ impl Database {
         timeout(self.deadline, answer).await.unwrap_or_else(|_| Err(Failure::late()))
     }
 
-    /// Whether a question could be asked now, or a moment ago. Nobody needs a token to ask for it, so
-    /// all who ask at once share one look at the database.
+    /// Whether a question could be asked now, or a moment ago. Nobody needs a token to ask for it,
+    /// so all who ask at once share one look at the database.
     async fn is_ready(&self) -> bool {
         let mut last = self.readiness.lock().await;
         match *last {
@@ -113,8 +113,9 @@ impl Database {
 }
 
 /// A connection in use, and the turn of its user. `end` gives both back. Dropped before that, the
-/// query is canceled and the connection is thrown away. Until the query has ended it keeps its place
-/// in the pool and the user's turn, so that nobody gets more queries at once by canceling them.
+/// query is canceled and the connection is thrown away. Until the query has ended it keeps its
+/// place in the pool and the user's turn, so that nobody gets more queries at once by canceling
+/// them.
 struct Lease {
     held: Option<(Object, Turn)>,
     tls: MakeRustlsConnect,

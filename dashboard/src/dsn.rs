@@ -32,8 +32,8 @@ pub enum Roots {
     File(PathBuf),
 }
 
-/// Options of libpq that are not supported here. Their names can be shown; another word in the place
-/// of a name could be a part of a password that was not quoted.
+/// Options of libpq that are not supported here. Their names can be shown; another word in the
+/// place of a name could be a part of a password that was not quoted.
 const UNSUPPORTED: [&str; 19] = [
     "fallback_application_name",
     "client_encoding",
@@ -66,7 +66,8 @@ impl Dsn {
     }
 }
 
-/// The options that are read here, as they are written. Of an option given twice the last one counts, as in libpq.
+/// The options that are read here, as they are written. Of an option given twice the last one
+/// counts, as in libpq.
 #[derive(Default)]
 struct Own {
     sslmode: Option<String>,
@@ -147,7 +148,8 @@ impl Own {
             "allow" => return Err("sslmode=allow is not supported: use disable, prefer, require, verify-ca or verify-full".into()),
             _ => return Err("sslmode is none of disable, prefer, require, verify-ca and verify-full".into()),
         };
-        // As libpq refuses it: anybody can have a certificate for some host from a public authority.
+        // As libpq refuses it: anybody can have a certificate for some host from a public
+        // authority.
         if roots == Roots::System && mode != "verify-full" {
             return Err(format!("sslmode={mode} is too weak for sslrootcert=system: use verify-full"));
         }

@@ -90,7 +90,8 @@ fn mistaken(text: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether it is one DER sequence, which every key and certificate is, as base64 or as hexadecimal digits.
+/// Whether it is one DER sequence, which every key and certificate is, as base64 or as hexadecimal
+/// digits.
 fn is_der(text: &str) -> bool {
     let compact: String = text.chars().filter(|character| !character.is_whitespace()).collect();
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -115,7 +116,8 @@ fn is_sequence(der: &[u8]) -> bool {
     length == content.len()
 }
 
-/// A secret as base64 may begin with a slash. It has none of the other characters, and is no file that is there.
+/// A secret as base64 may begin with a slash. It has none of the other characters, and is no file
+/// that is there.
 fn is_path(text: &str) -> bool {
     let is_base64 = text.chars().all(|character| character.is_ascii_alphanumeric() || "+/=".contains(character));
     let begins = ["/", "./", "../", "~/", "file:"].iter().any(|prefix| text.starts_with(prefix));
@@ -139,7 +141,8 @@ mod tests {
         for (text, said) in [
             ("a secret of the tests, which has more than 32 bytes", None),
             ("a secret of the tests, which has more than 32 bytes", Some(Hs256)),
-            // openssl rand -base64 32, -hex 32, one that begins with a slash, and one that begins as DER does.
+            // openssl rand -base64 32, -hex 32, one that begins with a slash, and one that begins
+            // as DER does.
             ("kS0n6cY2XvKq5m8d1bG9hQ3uT7wZ4rLxA0pEfJiMoNs=", None),
             ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", None),
             ("/S0n6cY2XvKq5m8d1bG9hQ3uT7wZ4rLxA0pEfJiMoNs=", None),

@@ -6,7 +6,7 @@
 //! | `answer` | JSON as it comes, the same as CSV, errors by SQLSTATE |
 //! | `token`, `key` | who asks: a signed JWT, and the key it is verified with |
 //! | `users` | how many questions one user may have under way |
-//! | `database` | one read-only transaction a request: act_as, then the function; what happens to it when the client goes away |
+//! | `database` | one read-only transaction a request: act_as, then the function |
 //! | `dsn`, `tls` | the connection string, and whose certificates are believed |
 //! | `server` | connections from clients: how many, and for how long |
 //! | `openapi` | the document, from the table |

@@ -1,4 +1,6 @@
-//! The pages, embedded. Whatever is no file of theirs and no endpoint is a page: the router in the browser shows it.
+//! The pages, embedded. They live below `/o/{organization}`, where no endpoint is. Until 0.1.1 they
+//! were below `/{organization}`: whatever else is no file and no endpoint is still answered with the
+//! page, whose router in the browser leads to the new place.
 
 use crate::answer::Failure;
 use axum::http::{Method, StatusCode, Uri, header};
@@ -22,7 +24,7 @@ pub async fn serve(method: Method, uri: Uri) -> Response {
         let content_type = mime_guess::from_path(path).first_or_octet_stream().to_string();
         return ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, caching.into())], file.data).into_response();
     }
-    // Below these there are endpoints only.
+    // Below these there are endpoints and files only.
     let is_page = !["analytics/", "assets/", "demo/"].iter().any(|place| path.starts_with(place));
     match Files::get("index.html").filter(|_| is_page) {
         Some(file) => {

@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 
-/// Of a request's head and of its body so much is read. A head holds a token among a site's cookies.
+/// Of a request's head and of its body so much is read. A head holds a token among a site's
+/// cookies.
 const HEAD_BYTES: usize = 64 << 10;
 const BODY_BYTES: usize = 64 << 10;
 const BODY_WAIT: Duration = Duration::from_secs(5);
@@ -60,7 +61,8 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, idle: Dur
     let connections = Arc::new(Connections { most, open: Mutex::default(), changed: Notify::new() });
     let (stopping, stopped) = watch::channel(());
     let mut http = http1::Builder::new();
-    // It counts from the first byte that could come, so it closes connections that send nothing, too.
+    // It counts from the first byte that could come, so it closes connections that send nothing,
+    // too.
     http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES);
     let mut stop = pin!(stop);
     let mut number = 0;
@@ -102,8 +104,9 @@ async fn connection(socket: TcpStream, http: http1::Builder, router: Router, ent
     }
 }
 
-/// Nothing here takes a body, and one that is sent is read all the same, as far as it is small and comes soon: answered before that, the
-/// connection would be closed, and whoever is still sending may see a reset in place of the answer.
+/// Nothing here takes a body, and one that is sent is read all the same, as far as it is small and
+/// comes soon: answered before that, the connection would be closed, and whoever is still sending
+/// may see a reset in place of the answer.
 async fn without_body(request: Request) -> Request {
     let (head, body) = request.into_parts();
     let _ = tokio::time::timeout(BODY_WAIT, to_bytes(body, BODY_BYTES)).await;
@@ -137,7 +140,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connections {
-    /// Returns once one more connection is allowed, for which the one that has waited longest may be closed.
+    /// Returns once one more connection is allowed, for which the one that has waited longest may
+    /// be closed.
     async fn room(&self) {
         loop {
             {
@@ -150,8 +154,8 @@ impl Connections {
                     client.close.notify_one();
                 }
             }
-            // It has ended, or another one has. If no connection waits, every one is being answered,
-            // and an answer ends with a connection that waits.
+            // It has ended, or another one has. If no connection waits, every one is being
+            // answered, and an answer ends with a connection that waits.
             self.changed.notified().await;
         }
     }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(version)]
 pub struct Settings {
-    /// Where the database is: a URL or keywords as libpq has them, sslmode=verify-full and sslrootcert among them. The role needs llm.act_as
-    /// and nothing else.
+    /// Where the database is: a URL or keywords as libpq has them, sslmode=verify-full and
+    /// sslrootcert among them. The role needs llm.act_as and nothing else.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
 
@@ -24,7 +24,8 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub database_connections: usize,
 
-    /// Questions that one user may have under way at once, fewer than connections to the database. A quarter of those where it is left out.
+    /// Questions that one user may have under way at once, fewer than connections to the database.
+    /// A quarter of those where it is left out.
     #[arg(long, env = "QUESTIONS_PER_USER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     questions_per_user: Option<usize>,
 
@@ -36,7 +37,8 @@ pub struct Settings {
     #[arg(long, env = "JWT_KEY", hide_env_values = true)]
     pub jwt_key: String,
 
-    /// The algorithm of tokens. Where it is left out: RS256 for a public key as PEM, HS256 for what can only be a secret.
+    /// The algorithm of tokens. Where it is left out: RS256 for a public key as PEM, HS256 for what
+    /// can only be a secret.
     #[arg(long, env = "JWT_ALGORITHM", ignore_case = true)]
     pub jwt_algorithm: Option<JwtAlgorithm>,
 
@@ -48,8 +50,8 @@ pub struct Settings {
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Connections from clients, at most; for one more, the one that has waited longest for its client is closed. Fewer where the limit of
-    /// open files asks for it.
+    /// Connections from clients, at most; for one more, the one that has waited longest for its
+    /// client is closed. Fewer where the limit of open files asks for it.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(16..=100_000))]
     pub max_connections: usize,
 

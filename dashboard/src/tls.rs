@@ -46,7 +46,8 @@ fn file(option: &str, path: &Path) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err(wrong("no certificate in it".into())) } else { Ok(roots) }
 }
 
-/// `sslmode=verify-ca`: the certificate has to be signed by one of the authorities, for whatever host.
+/// `sslmode=verify-ca`: the certificate has to be signed by one of the authorities, for whatever
+/// host.
 #[derive(Debug)]
 struct AuthorityOnly {
     roots: Arc<RootCertStore>,

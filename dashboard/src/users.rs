@@ -39,7 +39,8 @@ impl Users {
         Arc::new(Users { at_once, present: Mutex::default() })
     }
 
-    /// Waits at most this long until fewer than the allowed number of the user's questions are under way.
+    /// Waits at most this long until fewer than the allowed number of the user's questions are
+    /// under way.
     pub async fn turn(self: &Arc<Users>, user: &str, wait: Duration) -> Result<Turn, Failure> {
         let (presence, turns) = self.enter(user).ok_or_else(Failure::too_many)?;
         let permit = tokio::time::timeout(wait, turns.acquire_owned()).await;

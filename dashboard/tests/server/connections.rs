@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 const NO_DATABASE: &str = "host=/nonexistent user=nobody";
 
-/// A connection that is silent, or has sent a part of a head, or the head of a body that never comes.
+/// A connection that is silent, or has sent a part of a head, or the head of a body that never
+/// comes.
 fn unfinished(dashboard: &Dashboard, number: usize) -> TcpStream {
     let mut connection = dashboard.connection();
     let part = [
@@ -113,7 +114,8 @@ fn few_files_may_be_open() {
     }
 }
 
-/// SIGTERM: what is under way is answered, and neither a silent nor a half-sent connection keeps it alive for long.
+/// SIGTERM: what is under way is answered, and neither a silent nor a half-sent connection keeps it
+/// alive for long.
 #[test]
 fn it_stops_once_it_has_answered() {
     let mut world = World::new("dash_stop", false);

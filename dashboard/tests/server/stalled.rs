@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between a port of the loopback address and the database's socket. While it swallows, it reads all
-/// that is sent and forwards nothing, in either direction.
+/// Between a port of the loopback address and the database's socket. While it swallows, it reads
+/// all that is sent and forwards nothing, in either direction.
 struct Proxy {
     port: u16,
     swallows: Arc<AtomicBool>,
@@ -60,7 +60,8 @@ impl Proxy {
         self.swallows.store(swallows, Ordering::SeqCst);
     }
 
-    /// Seconds until the operating system asks whether a connection to this port is still there, for each.
+    /// Seconds until the operating system asks whether a connection to this port is still there,
+    /// for each.
     fn probes(&self) -> Vec<u64> {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
         let to_here = |fields: &[&str]| fields[2].ends_with(&format!(":{:04X}", self.port)) && fields[3] == "01";

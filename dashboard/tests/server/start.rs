@@ -16,7 +16,8 @@ fn wrong_settings() {
         ("nonsense nonsense", SECRET, &[], "--database-url"),
         ("host=x", "@/no/such/file", &[], "/no/such/file"),
         ("host=x", SECRET, &["--database-ca", "/no/such/file"], "/no/such/file"),
-        // A public key without the lines that PEM has around it would be a secret that everybody knows.
+        // A public key without the lines that PEM has around it would be a secret that everybody
+        // knows.
         ("host=x", &bare, &[], "--jwt-key"),
         ("host=x", &bare, &["--jwt-algorithm", "HS256"], "--jwt-key"),
         ("host=x", &bare, &["--jwt-algorithm", "RS256"], "BEGIN PUBLIC KEY"),

@@ -66,9 +66,10 @@ export function useView(): View {
 }
 
 /**
- * The page of an organization, and of something in it. Pages have a place of their own, because an organization may be
- * called as an endpoint is. Ids may hold anything. The router decodes a path as a whole (decodeURI) before it is taken
- * apart, so they are encoded twice; and browsers resolve the segments `.` and `..`, so dots are encoded there, too.
+ * The page of an organization, and of something in it. Pages have a place of their own, because an
+ * organization may be called as an endpoint is. Ids may hold anything. The router decodes a path as
+ * a whole (decodeURI) before it is taken apart, so they are encoded twice; and browsers resolve the
+ * segments `.` and `..`, so dots are encoded there, too.
  */
 export const path = (...parts: string[]) => `/o/${parts.map((part) => encodeURIComponent(encoded(part))).join('/')}`;
 
