@@ -121,7 +121,7 @@ SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
        s.skipped_values + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
-       nullif(pg_catalog.concat_ws(E'\n', f.last_error, o.cannot_create, o.others), '') AS last_error,
+       nullif(pg_catalog.concat_ws(E'\n', f.last_error, o.cannot_create, o.others), '') COLLATE "default" AS last_error,
        f.last_error_at
 FROM llm.source s
 LEFT JOIN pending p ON p.source = s.id

@@ -675,6 +675,45 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION llm._clip(id text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'llm_clip_wrapper';
+
+COMMENT ON FUNCTION llm._clip(text) IS
+    'an id as the numbers have it: of more than 200 bytes the first ones, # and a hash of all';
+
+CREATE FUNCTION llm._clip_ids() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Ids of the shipped tables are compared with those of the numbers: by policies, by llm.usage and by llm.forget.
+BEGIN
+    RETURN jsonb_populate_record(NEW, (SELECT jsonb_object_agg(c.key, llm._clip(c.value)) FROM jsonb_each_text(to_jsonb(NEW)) c
+                                       WHERE c.key IN ('id', 'mapping') OR c.key LIKE '%!_id' ESCAPE '!'));
+END
+$$;
+
+COMMENT ON FUNCTION llm._clip_ids() IS 'trigger of the shipped directories: ids of more than 200 bytes are clipped as those of the numbers';
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.organization FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.id) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.project FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.id, NEW.organization_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.api_key FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.id, NEW.project_id, NEW.user_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.app_user FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.id) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.membership FOR EACH ROW
+    WHEN (pg_catalog.octet_length(pg_catalog.concat(NEW.organization_id, NEW.user_id)) OPERATOR(pg_catalog.>) 200)
+    EXECUTE FUNCTION llm._clip_ids();
+
+CREATE TRIGGER clip_ids BEFORE INSERT OR UPDATE ON llm.model_alias FOR EACH ROW
+    WHEN (pg_catalog.octet_length(NEW.mapping) OPERATOR(pg_catalog.>) 200) EXECUTE FUNCTION llm._clip_ids();
+
 CREATE OR REPLACE VIEW llm.usage WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.bucket,
        u.organization_id,
@@ -756,7 +795,7 @@ SELECT pg_catalog.format('%I.%I', s.relation_schema, s.relation_name) AS source,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(m.relation))::bigint
         FROM llm._trigger t CROSS JOIN LATERAL llm._tree(t.relation::pg_catalog.regclass) m WHERE t.source = s.id AND t.role = 'root') AS log_bytes,
        s.skipped_values + coalesce((SELECT pg_catalog.sum(llm._count(n.measures, 0))::bigint FROM llm._pending n WHERE n.source = s.id AND n.kind = 2), 0) AS skipped_values,
-       nullif(pg_catalog.concat_ws(E'\n', f.last_error, o.cannot_create, o.others), '') AS last_error,
+       nullif(pg_catalog.concat_ws(E'\n', f.last_error, o.cannot_create, o.others), '') COLLATE "default" AS last_error,
        f.last_error_at
 FROM llm.source s
 LEFT JOIN pending p ON p.source = s.id
@@ -849,6 +888,9 @@ REVOKE ALL ON FUNCTION llm._backfill_any() FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._trim_pending() FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._attempt(text, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION llm._clip(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION llm._clip_ids() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION llm.bucket(timestamptz), llm.canonical_model(text), llm._clip(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     llm._measures_eq(llm.measures, llm.measures), llm._measures_ne(llm.measures, llm.measures),
     llm._measures_lt(llm.measures, llm.measures), llm._measures_le(llm.measures, llm.measures),
@@ -857,3 +899,41 @@ GRANT EXECUTE ON FUNCTION
     llm._measures_hash(llm.measures), llm._measures_hash(llm.measures, bigint)
 TO PUBLIC;
 GRANT EXECUTE ON FUNCTION llm._tree(regclass), llm._drained_at() TO pg_monitor;
+
+-- Materialized views that a superuser refreshed held every organization, whoever owned them. A WARNING, because NOTICEs of extension
+-- scripts are not shown.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        -- Relations and functions of ours, and every view that uses one, through views of views.
+        WITH RECURSIVE ours (class, object) AS (
+            SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.pg_class c
+                WHERE c.relnamespace = 'llm'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p', 'v')
+            UNION ALL
+            SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid FROM pg_catalog.pg_proc p
+                WHERE p.pronamespace = 'llm'::pg_catalog.regnamespace
+        ), uses (class, object) AS (
+            SELECT o.class, o.object FROM ours o
+            UNION
+            SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, w.ev_class
+                FROM uses u
+                JOIN pg_catalog.pg_depend d ON d.refclassid = u.class AND d.refobjid = u.object
+                    AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
+        )
+        SELECT DISTINCT c.oid::pg_catalog.regclass AS name, r.rolname AS owner
+        FROM uses u
+        JOIN pg_catalog.pg_class c ON c.oid = u.object AND c.relkind = 'm'
+        JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+        WHERE NOT r.rolsuper AND NOT r.rolbypassrls
+          AND r.oid <> (SELECT x.extowner FROM pg_catalog.pg_extension x WHERE x.extname = 'llm_analytics')
+          AND NOT EXISTS (SELECT FROM llm._binding b WHERE b.role = r.rolname)
+    LOOP
+        RAISE WARNING USING MESSAGE = pg_catalog.format('materialized view %s cannot be refreshed any more', found.name),
+            DETAIL = pg_catalog.format('It reads usage as its owner %I, who has no identity.', found.owner),
+            HINT = 'Call llm.bind_role() for the owner, or give the view to a role that is bound or a superuser.';
+    END LOOP;
+END
+$$;
