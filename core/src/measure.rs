@@ -2,7 +2,7 @@
 //!
 //! The order here is the order of the columns of `llm._pending` and `llm.rollup`.
 
-/// The whole-number measures, all `bigint`.
+/// The whole-number measures; columns that show them are `bigint`.
 pub const COUNTS: [&str; 16] = [
     "requests",
     "errors",

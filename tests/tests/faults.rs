@@ -116,9 +116,6 @@ fn a_backtrace_is_nothing_for_clients() {
 fn a_merge_that_moves_rows_is_seen_behind_another() {
     let db = Db::new("merge");
     let mut client = db.connect();
-    if text(&mut client, "SELECT current_setting('server_version_num')::int >= 150000") != "t" {
-        return;
-    }
     for log in ["one", "two"] {
         run(
             &mut client,

@@ -164,6 +164,6 @@ fn long_ids_are_one_id_everywhere() {
     // Nothing of it is left in the shipped directories.
     assert_eq!(text(&mut client, "SELECT string_agg(name, ' ') FROM llm.organization"), "Gro");
     assert_eq!(text(&mut client, "SELECT count(*) FROM llm.membership"), "0");
-    assert_eq!(text(&mut client, "SELECT string_agg(kind, ' ') FROM llm._remembered WHERE label IN ('Org', 'Project', 'Yek')"), "NULL");
+    assert_eq!(text(&mut client, "SELECT string_agg(kind, ' ') FROM llm._remembered WHERE label IN ('Org', 'Yek')"), "NULL");
     check_verify(&mut client);
 }
