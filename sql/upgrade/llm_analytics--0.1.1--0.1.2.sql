@@ -900,6 +900,17 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 GRANT EXECUTE ON FUNCTION llm._tree(regclass), llm._drained_at() TO pg_monitor;
 
+-- Ids over 200 bytes are kept clipped, as they are in the numbers.
+UPDATE llm.organization SET id = id WHERE pg_catalog.octet_length(id) > 200;
+UPDATE llm.project SET id = id WHERE pg_catalog.octet_length(pg_catalog.concat(id, organization_id)) > 200;
+UPDATE llm.api_key SET id = id WHERE pg_catalog.octet_length(pg_catalog.concat(id, project_id, user_id)) > 200;
+UPDATE llm.app_user SET id = id WHERE pg_catalog.octet_length(id) > 200;
+UPDATE llm.membership SET user_id = user_id WHERE pg_catalog.octet_length(pg_catalog.concat(organization_id, user_id)) > 200;
+UPDATE llm.model_alias SET mapping = mapping WHERE pg_catalog.octet_length(mapping) > 200;
+UPDATE llm._remembered SET id = llm._clip(id), owner = llm._clip(owner), parent = llm._clip(parent)
+    WHERE pg_catalog.octet_length(pg_catalog.concat(id, owner, parent)) > 200;
+UPDATE llm._binding SET user_id = llm._clip(user_id) WHERE pg_catalog.octet_length(user_id) > 200;
+
 -- Materialized views that a superuser refreshed held every organization, whoever owned them. A WARNING, because NOTICEs of extension
 -- scripts are not shown.
 DO $$
