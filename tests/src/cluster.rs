@@ -15,6 +15,31 @@ pub fn version() -> String {
     line.trim_matches('"').to_owned()
 }
 
+/// Puts the install scripts of earlier releases among the tested server's extensions, where they stay for the tests that come after.
+pub fn install_releases() {
+    let pg_config = PathBuf::from(std::env::var("PG_BIN").expect("PG_BIN names the server's programs")).join("pg_config");
+    let output = Command::new(pg_config).arg("--sharedir").output().expect("pg_config");
+    let directory = PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim()).join("extension");
+    for version in releases() {
+        let name = format!("llm_analytics--{version}.sql");
+        let there = directory.join(&name);
+        if !there.exists() {
+            // In one step, for a test that looks for it meanwhile.
+            let part = directory.join(format!("{name}.{}", std::process::id()));
+            std::fs::copy(root().join("sql/release").join(&name), &part).expect("a released script");
+            std::fs::rename(&part, &there).expect("a released script");
+        }
+    }
+}
+
+/// The versions that were released before this one.
+pub fn releases() -> Vec<String> {
+    let names = std::fs::read_dir(root().join("sql/release")).expect("sql/release");
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let version = |name: String| Some(name.strip_prefix("llm_analytics--")?.strip_suffix(".sql")?.to_owned());
+    names.filter_map(version).filter(|released| *released != crate::cluster::version()).collect()
+}
+
 pub struct Cluster {
     name: String,
     major: String,

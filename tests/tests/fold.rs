@@ -1,6 +1,6 @@
 //! What a fold takes, what it leaves, and what it says where it cannot go on.
 
-use llm_analytics_tests::cluster::Cluster;
+use llm_analytics_tests::cluster::{Cluster, install_releases};
 use llm_analytics_tests::db::{Db, refused, rows, run, text, wait_for};
 use llm_analytics_tests::hosts;
 use llm_analytics_tests::oracle::check_verify;
@@ -102,6 +102,7 @@ fn verify_of_an_hour_reads_an_hour() {
 /// Between a new library and ALTER EXTENSION UPDATE the worker has the catalog of 0.1.1.
 #[test]
 fn the_worker_works_on_the_catalog_of_0_1_1() {
+    install_releases();
     let cluster = Cluster::fresh("catalog", &["llm.worker = on", "llm.fold_interval = 100ms"]);
     let db = Db::on(cluster.server.clone(), "catalog");
     let mut client = db.connect();

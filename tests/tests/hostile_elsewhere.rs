@@ -1,11 +1,11 @@
 //! The hostile owner of hostile_owner.rs on a standby, through a dump, and through an upgrade of the extension.
 
-use llm_analytics_tests::cluster::{root, version};
+use llm_analytics_tests::cluster::{install_releases, version};
 use llm_analytics_tests::db::{run, text, wait_for};
 use llm_analytics_tests::hostile::life::{altered, counted, ended, made, retained, written};
 use llm_analytics_tests::hostile::{ATTACH, Actor, Host, OURS, said, statements, without_what_followed};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A standby reads the logs (llm.verify) and the directories, and writes nothing that could tell: the log does.
@@ -46,17 +46,44 @@ fn on_a_standby() {
 /// ALTER EXTENSION UPDATE by a superuser touches tables that were attached with an older version.
 #[test]
 fn upgraded() {
-    let pg_config = PathBuf::from(std::env::var("PG_BIN").expect("PG_BIN names the server's programs")).join("pg_config");
-    let shared = String::from_utf8(Command::new(pg_config).arg("--sharedir").output().expect("pg_config").stdout).expect("UTF-8");
-    let script = Path::new(shared.trim()).join("extension/llm_analytics--0.1.1.sql");
-    let missing = !script.exists();
-    if missing {
-        std::fs::copy(root().join("sql/release/llm_analytics--0.1.1.sql"), &script).expect("install the released script");
-    }
+    install_releases();
     let mut host = Host::with("hostile_upgrade", &[], "CREATE EXTENSION llm_analytics VERSION '0.1.1'");
-    if missing {
-        std::fs::remove_file(&script).expect("take the released script back");
+    host.step_of("attached", Actor::Dba, &statements(ATTACH));
+    made(&mut host);
+    written(&mut host);
+    host.step("backfill", Actor::Dba, "CALL llm.backfill()");
+    let standby = host.cluster.standby("hostile_standby", &["hot_standby_feedback = on"]);
+    let position = text(host.client(Actor::Dba), "SELECT pg_current_wal_flush_lsn()");
+    let mut clients = ["postgres", "b"].map(|role| standby.server.connect_as(&host.db.name, role));
+    wait_for(&mut clients[0], 30, "the standby replays", &format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"), "t");
+    for client in &mut clients {
+        for sql in [
+            "SELECT llm.analytics_members('org', '2026-06-01', '2026-06-30')",
+            "SELECT llm.analytics_activity('org', 'user', '2026-06-01', '2026-06-30')",
+            "SELECT user_name, sum(cost) FROM llm.usage GROUP BY 1",
+        ] {
+            run(client, sql);
+        }
     }
+    run(&mut clients[0], "SELECT * FROM llm.verify()");
+    run(&mut clients[0], "SELECT * FROM llm.status");
+    let ran = said(&standby.log());
+    for place in ["directory", "directory id", "mapping"] {
+        assert!(ran.iter().any(|(seen, who, _)| seen == place && who == "m"), "the test is blind: {place} never ran on the standby");
+    }
+    for (place, who, _) in ran.iter().filter(|(_, who, _)| who != "m") {
+        host.fault(format!("on the standby: {place} ran as {who}"));
+    }
+    drop(clients);
+    drop(standby);
+    host.finish();
+}
+
+/// ALTER EXTENSION UPDATE by a superuser touches tables that were attached with an older version.
+#[test]
+fn upgraded() {
+    install_releases();
+    let mut host = Host::with("hostile_upgrade", &[], "CREATE EXTENSION llm_analytics VERSION '0.1.1'");
     host.step_of("attached", Actor::Dba, &statements(ATTACH));
     made(&mut host);
     written(&mut host);

@@ -1,34 +1,11 @@
 //! This library over the catalog of 0.1.1, as it is between the installation of the files and ALTER EXTENSION UPDATE. The
 //! functions that ask are SECURITY DEFINER there, so the outer user decides as before; but nobody is anybody in maintenance.
 
-use llm_analytics_tests::cluster::root;
+use llm_analytics_tests::cluster::install_releases;
 use llm_analytics_tests::db::{Db, Role, refused, run, text};
 use postgres::Client;
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
-const VERSION: &str = "0.1.1-old";
-
-/// The released script, under a name of its own so that no other test has it.
-struct Script(PathBuf);
-
-impl Script {
-    fn install() -> Script {
-        let pg_config = PathBuf::from(std::env::var("PG_BIN").expect("PG_BIN names the server's programs")).join("pg_config");
-        let output = Command::new(pg_config).arg("--sharedir").output().expect("pg_config");
-        let directory = PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim()).join("extension");
-        let path = directory.join(format!("llm_analytics--{VERSION}.sql"));
-        fs::copy(root().join("sql/release/llm_analytics--0.1.1.sql"), &path).expect("the release of 0.1.1");
-        Script(path)
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
+const VERSION: &str = "0.1.1";
 
 fn requests(client: &mut Client) -> String {
     text(client, "SELECT coalesce(sum(requests), 0) FROM llm.usage")
@@ -36,7 +13,7 @@ fn requests(client: &mut Client) -> String {
 
 #[test]
 fn the_outer_user_decides_until_the_update() {
-    let _script = Script::install();
+    install_releases();
     let db = Db::bare("old_catalog");
     let roles = ["bound", "plain", "backend"].map(|tag| Role::new(&db.server, tag));
     let [bound, plain, backend] = roles.each_ref().map(|role| role.name.as_str());

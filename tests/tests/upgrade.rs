@@ -1,7 +1,7 @@
 //! ALTER EXTENSION UPDATE makes the catalog that CREATE EXTENSION makes: every release that is frozen, and, so that the comparison is tried
 //! before there are two, a made-up next version.
 
-use llm_analytics_tests::cluster::{root, version};
+use llm_analytics_tests::cluster::{install_releases, releases, version};
 use llm_analytics_tests::db::{Db, rows, run, text};
 use llm_analytics_tests::hosts;
 use llm_analytics_tests::oracle::check_verify;
@@ -112,15 +112,9 @@ fn replaced(script: &str, old: &str, new: &str) -> String {
 fn an_upgraded_catalog_is_a_fresh_one() {
     let current = version();
     let mut installed = Installed(Vec::new());
-    // Every release before this one.
-    let released =
-        fs::read_dir(root().join("sql/release")).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    for name in released.filter(|name| name.ends_with(".sql")) {
-        let old = name.trim_start_matches("llm_analytics--").trim_end_matches(".sql").to_owned();
-        if old != current {
-            installed.add(&name, &fs::read_to_string(root().join("sql/release").join(&name)).expect("a release"));
-            assert_eq!(differences(&upgraded(&old, &current), &fresh(&current)), Vec::<String>::new(), "{old} to {current}");
-        }
+    install_releases();
+    for old in releases() {
+        assert_eq!(differences(&upgraded(&old, &current), &fresh(&current)), Vec::<String>::new(), "{old} to {current}");
     }
     // A next one that adds a column and a function and changes another.
     let next = format!("{current}-next");

@@ -152,7 +152,10 @@ fn maintenance_by_a_superuser() {
     // A trigger that runs as the spy, of what a superuser writes.
     run(&mut spy.client, "CREATE TRIGGER t AFTER INSERT ON spy.t EXECUTE FUNCTION spy.fires()");
     run(&mut spy.world.client, "INSERT INTO spy.t VALUES (1000, 'y')");
-    run(&mut spy.client, "DELETE FROM spy.loot WHERE how = 'invoker'"); // the index itself, which PostgreSQL runs as the writer
+    // Not what PostgreSQL runs as the writer, the index itself. Nor what a superuser's own definer functions say where the writer is a
+    // superuser too: there both roles are privileged, and docs/access.md warns of writing to a stranger's table.
+    let lent = "DELETE FROM spy.loot WHERE how = 'invoker' OR id IN (SELECT id FROM spy.query WHERE name LIKE '%a superuser''s function')";
+    run(&mut spy.client, lent);
     spy.look("a superuser's INSERT, by a trigger of the spy's");
     spy.finish();
 }
