@@ -465,6 +465,7 @@ DECLARE
     month timestamptz;
     old text;
 BEGIN
+    <<logs>>
     FOR managed IN
         SELECT s.id, t.relation::regclass AS log, s.retention, s.complete_from FROM llm.source s JOIN llm._trigger t ON t.source = s.id AND t.role = 'root'
         WHERE s.is_managed AND s.state = 'attached' AND NOT llm._is_waiting('tend', s.id) ORDER BY s.id
@@ -474,6 +475,10 @@ BEGIN
                 -- A month whose rows are in the default partition already stays there.
                 IF NOT EXISTS (SELECT FROM llm._leaf l WHERE l.source = managed.id AND l."from" < month + interval '1 month' AND l."to" > month)
                    AND NOT llm._has_rows(managed.id, month, month + interval '1 month') THEN
+                    -- The worker and a scheduler may tend a log at the same time, and would wait for each other's locks.
+                    PERFORM FROM llm.source s WHERE s.id = managed.id FOR UPDATE SKIP LOCKED;
+                    CONTINUE logs WHEN NOT FOUND
+                        OR EXISTS (SELECT FROM llm._leaf l WHERE l.source = managed.id AND l."from" < month + interval '1 month' AND l."to" > month);
                     PERFORM llm._create_month(managed.log, month);
                     DELETE FROM llm._failure f WHERE f.step = 'tend' AND f.source = managed.id;
                     RETURN format('partition of %s for %s made', managed.log, to_char(month, 'YYYY-MM'));
@@ -483,6 +488,8 @@ BEGIN
                 SELECT format('%I.%I', l.leaf_schema, l.leaf_name) INTO old FROM llm._leaf l
                 WHERE l.source = managed.id AND isfinite(l."to") AND l."to" <= now() - managed.retention ORDER BY l."to" LIMIT 1;
                 IF old IS NOT NULL THEN
+                    PERFORM FROM llm.source s WHERE s.id = managed.id FOR UPDATE SKIP LOCKED;
+                    CONTINUE logs WHEN NOT FOUND OR to_regclass(old) IS NULL;
                     -- What sees it go (llm._dropped) seals its range.
                     PERFORM llm._run_as_owner(managed.log, format('DROP TABLE %s', old));
                     DELETE FROM llm._failure f WHERE f.step = 'tend' AND f.source = managed.id;

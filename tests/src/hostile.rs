@@ -74,7 +74,9 @@ impl Host {
 
     /// The same with another version.
     pub fn with(name: &str, settings: &[&str], extension: &str) -> Host {
-        let cluster = Cluster::fresh(name, settings);
+        // Without the worker, unless the test wants it: a step says what it does.
+        let settings = [&["llm.worker = off"], settings].concat();
+        let cluster = Cluster::fresh(name, &settings);
         let db = Db::on(cluster.server.clone(), name);
         run(&mut db.connect(), extension);
         run(

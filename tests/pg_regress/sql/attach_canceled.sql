@@ -1,5 +1,6 @@
 -- A statement that is canceled, or a lock that is not had, while a mapping is checked was reported as a mapping that cannot be used.
 SET client_min_messages = warning;
+\set SHOW_CONTEXT never
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
 CREATE SCHEMA attach_canceled;

@@ -1,6 +1,7 @@
 -- The owner of a log became superuser: attach_log opened the partition key, and maintenance made next month's partition, as the
 -- extension's owner, and PostgreSQL folds the constants of such expressions by calling the functions in them.
 SET client_min_messages = warning;
+\set SHOW_CONTEXT never
 SET TimeZone = 'UTC';
 DROP EXTENSION IF EXISTS llm_analytics CASCADE;
 CREATE EXTENSION llm_analytics;
@@ -38,6 +39,7 @@ SELECT 1 AS attached FROM llm.attach_log('by_list');
 RESET ROLE;
 -- nothing of it is in this session's cache
 \c -
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 SET search_path = hostile;
