@@ -195,7 +195,7 @@ impl HostTable {
     }
 
     /// `FROM [ONLY] schema.name`. A view, whose rules would run, is no table.
-    pub fn from_clause(&self) -> Result<String> {
+    pub fn sql_from(&self) -> Result<String> {
         // SAFETY: a catalog lookup; the name is palloc'd, null where the schema is gone.
         let schema = unsafe {
             let name = pg_sys::get_namespace_name(self.class.schema);

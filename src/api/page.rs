@@ -110,7 +110,7 @@ fn project_page(asker: &Asker, question: &Question) -> Result<String> {
     let known = directories.projects(std::slice::from_ref(&question.id))?.remove(&question.id).unwrap_or_default();
     // '' is no project: what the usage without one is, activity tells.
     if question.id.is_empty() {
-        return Err(access::not_found("project").into());
+        return Err(access::not_found("project"));
     }
     let is_known = known.organization.as_deref() == Some(&question.org) || read::is_used(&question.org, &filter)?;
     match reach {

@@ -206,7 +206,7 @@ fn is_uuid(text: &str) -> bool {
 /// and are quoted.
 fn lock(relation: pg_sys::Oid) -> Result<Option<Locked>> {
     let Some(table) = HostTable::find(relation)? else { return Ok(None) };
-    let from = table.from_clause()?;
+    let from = table.sql_from()?;
     let types = table.open().columns().into_iter().map(|column| (column.name, column.type_oid)).collect();
     Ok(Some(Locked { from, types, _table: table }))
 }

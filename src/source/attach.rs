@@ -200,12 +200,11 @@ fn facts(caller: pg_sys::Oid, relation: pg_sys::Oid, attaching: bool) -> Result<
         if let Some(others) = row.get_by_name::<String, _>("others")?
             && !is("is_superuser")?
         {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("partitions of {name} belong to other roles"),
-            )
-            .detail(format!("They are {others}."))
-            .hint("ALTER TABLE .. OWNER TO, or let a superuser attach it: then each partition is read with the rights of its own owner."));
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("partitions of {name} belong to other roles"))
+                .detail(format!("They are {others}."))
+                .hint(
+                    "ALTER TABLE .. OWNER TO, or let a superuser attach it: then each partition is read with the rights of its own owner.",
+                ));
         }
         if is("is_attached")? {
             return Err(Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("{name} is already attached"))
@@ -369,7 +368,9 @@ fn followed(name: &str, relation: pg_sys::Oid, before: &Mapping) -> Result<Mappi
                     None => Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" is gone"))),
                 }
             }
-            Origin::Expression { expression, columns, .. } => expression::check(open.relation, known.name, expression, columns).map(Origin::from),
+            Origin::Expression { expression, columns, .. } => {
+                expression::check(open.relation, known.name, expression, columns).map(Origin::from)
+            }
         };
         fields.push((*known, followed.map_err(|error| broken(name, known.name, &error))?));
     }

@@ -178,7 +178,7 @@ fn probe<T: FromDatum + IntoDatum>(
     let mut found = Vec::new();
     for part in parts(relation)? {
         let host = HostTable::enter(part)?;
-        found.extend(query::one::<T>(&sql(&at, &host.from_clause()?), arguments, See::Active)?);
+        found.extend(query::one::<T>(&sql(&at, &host.sql_from()?), arguments, See::Active)?);
     }
     Ok(found)
 }
@@ -258,7 +258,7 @@ fn read_part(
 
 /// `SELECT fields FROM relation WHERE created_at in range`; expressions are deparsed ones.
 fn query(host: &HostTable, mapping: &Mapping) -> Result<CString> {
-    let from = host.from_clause()?;
+    let from = host.sql_from()?;
     let fields: Vec<String> = mapping.0.iter().map(|(_, origin)| origin.sql()).collect();
     let created_at = mapping.created_at()?.sql();
     let sql = format!("SELECT {} {from} WHERE {created_at} >= $1 AND {created_at} < $2", fields.join(", "));
