@@ -186,6 +186,17 @@ pub fn json(client: &mut Client, sql: &str, params: &[&(dyn postgres::types::ToS
     serde_json::from_str(&answer).unwrap_or_else(|e| panic!("not JSON ({e}): {answer}"))
 }
 
+/// Whether the server has amcheck, and if so makes it: the PostgreSQL of some majors here comes without contrib.
+pub fn has_amcheck(client: &mut Client) -> bool {
+    let is_there = text(client, "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'") == "1";
+    if is_there {
+        run(client, "CREATE EXTENSION IF NOT EXISTS amcheck");
+    } else {
+        println!("NOT RUN: this server has no amcheck");
+    }
+    is_there
+}
+
 /// Asks until the answer is the wanted one; a deadline instead of a sleep.
 pub fn wait_for(client: &mut Client, seconds: u64, what: &str, sql: &str, wanted: &str) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);

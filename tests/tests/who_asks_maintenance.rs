@@ -2,7 +2,7 @@
 //! worker, triggers, expressions of mappings and directories. It has the identity of that owner and of nobody else.
 
 use llm_analytics_tests::cluster::Cluster;
-use llm_analytics_tests::db::{quote, refused, rows, run, text, wait_for};
+use llm_analytics_tests::db::{has_amcheck, quote, refused, rows, run, text, wait_for};
 use llm_analytics_tests::world::{World, visible};
 use postgres::Client;
 
@@ -95,11 +95,13 @@ fn maintenance_of_a_superuser() {
     for role in [&plain, &backend, &dev] {
         hostile_schema(&mut world, role);
     }
-    run(&mut world.client, "CREATE EXTENSION IF NOT EXISTS amcheck");
+    let has_amcheck = has_amcheck(&mut world.client);
     for role in [&plain, &backend, &dev] {
         let mut operations = operations(role);
-        operations.push(format!("SELECT bt_index_check('{role}.t_f', true)"));
-        operations.push(format!("SELECT bt_index_parent_check('{role}.t_f', true)"));
+        if has_amcheck {
+            operations.push(format!("SELECT bt_index_check('{role}.t_f', true)"));
+            operations.push(format!("SELECT bt_index_parent_check('{role}.t_f', true)"));
+        }
         for sql in operations {
             // Also where the maintainer acts for somebody.
             for act in ["", "BEGIN; SELECT llm.act_as('own')"] {
