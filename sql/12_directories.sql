@@ -53,3 +53,17 @@ CREATE TABLE llm._binding (
 );
 COMMENT ON COLUMN llm._binding.role_oid IS 'the role that the binding was made for: it does not count for another role of that name, which a restore, a rename or a new CREATE ROLE may bring. 0: not confirmed since it was restored';
 COMMENT ON TABLE llm._binding IS 'database roles that are a user of the host application, or a service that sees all organizations';
+
+CREATE FUNCTION llm._binding_is_new() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Fires for the rows of a dump too. Another server may have given the number to another role of the same name, so llm.bind_role writes
+-- it after the row.
+BEGIN
+    NEW.role_oid := 0;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION llm._binding_is_new() IS 'trigger of llm._binding: a row that comes in counts once llm.bind_role confirms it';
+CREATE TRIGGER binding_is_new BEFORE INSERT ON llm._binding FOR EACH ROW EXECUTE FUNCTION llm._binding_is_new();
+ALTER TABLE llm._binding ENABLE ALWAYS TRIGGER binding_is_new;

@@ -175,7 +175,7 @@ COMMENT ON FUNCTION llm._is_waiting(text, int) IS 'whether a step failed for a l
 CREATE FUNCTION llm._failed(step text, source int, state text, message text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
--- The text of a server's error can hold values of a row. So the tables have the SQLSTATE, and who sees the WARNING has the text.
+-- The text of a server's error can hold values of a row, so the server's log alone has it.
 DECLARE
     what text := step || coalesce((SELECT format(' of %I.%I', s.relation_schema, s.relation_name) FROM llm.source s WHERE s.id = $2), '');
     pause interval := coalesce(current_setting('llm.fold_interval', true), '10s')::interval;
@@ -186,7 +186,8 @@ BEGIN
     SET failures = f.failures + 1, sqlstate = EXCLUDED.sqlstate, failed_at = EXCLUDED.failed_at,
         retry_at = EXCLUDED.failed_at + 2 ^ least(f.failures + 1, 6) * pause;
     UPDATE llm._state SET last_error = format('%s: %s failed', state, what), last_error_at = clock_timestamp();
-    RAISE WARNING USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed', what), DETAIL = message;
+    RAISE WARNING USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed', what), DETAIL = 'The server''s log has more.';
+    RAISE LOG USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed: %s', what, message);
 END
 $$;
 COMMENT ON FUNCTION llm._failed(text, int, text, text) IS 'records that a step failed: it is tried again after a pause that doubles with each failure, up to 64 times llm.fold_interval';
@@ -221,7 +222,7 @@ BEGIN
             -- What the leaves missed is not known, so the whole source is read again.
             UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = (broken.source).id;
         EXCEPTION
-            WHEN OTHERS THEN
+            WHEN OTHERS OR assert_failure THEN
                 PERFORM llm._failed('heal', (broken.source).id, SQLSTATE, SQLERRM);
         END;
     END LOOP;
@@ -230,7 +231,7 @@ $$;
 COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and has their source read again; what fails for one log is recorded';
 
 CREATE FUNCTION llm._backfill_any() RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
 AS $$
 DECLARE
     log int;
@@ -245,7 +246,7 @@ BEGIN
                     RETURN done;
                 END IF;
             EXCEPTION
-                WHEN OTHERS THEN
+                WHEN OTHERS OR assert_failure THEN
                     PERFORM llm._failed('backfill', log, SQLSTATE, SQLERRM);
             END;
         END IF;
@@ -306,7 +307,7 @@ BEGIN
                 goes_on := CASE WHEN llm._backfill_any() IS NOT NULL THEN 0 END;
         END CASE;
     EXCEPTION
-        WHEN OTHERS THEN
+        WHEN OTHERS OR assert_failure THEN
             PERFORM llm._failed(step, 0, SQLSTATE, SQLERRM);
             RETURN NULL;
     END;

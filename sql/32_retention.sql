@@ -120,7 +120,7 @@ BEGIN
                 END IF;
             END IF;
         EXCEPTION
-            WHEN OTHERS THEN
+            WHEN OTHERS OR assert_failure THEN
                 PERFORM llm._failed('tend', managed.id, SQLSTATE, SQLERRM);
         END;
     END LOOP;

@@ -8,7 +8,7 @@ COMMENT ON FUNCTION llm._capture() IS 'trigger of attached logs: adds what a sta
 CREATE FUNCTION llm._capture_row() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'llm_capture_row';
 COMMENT ON FUNCTION llm._capture_row() IS
-    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because the owners of the tables make these triggers; on a table outside the recorded tree of the log that it names it counts nothing';
+    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because until 0.1.1 PostgreSQL copied it to new partitions with their maker''s rights; on a table outside the recorded tree of the log that it names it counts nothing';
 
 CREATE FUNCTION llm._read_log(source int, relation regclass, "from" timestamptz, "to" timestamptz, organization text)
     RETURNS SETOF llm._pending
@@ -122,18 +122,18 @@ AS $$
 BEGIN
     -- Until 0.1.1 the root had them, and PostgreSQL copies them to partitions that are made below it.
     IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname = $2) THEN
-        PERFORM llm._run_as_owner(relation, format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
-                                                   $2, fires, relation, condition, source, version, role));
+        EXECUTE format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                       $2, fires, relation, condition, source, version, role);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) IS 'puts one row trigger on a table that holds rows of a log, as its owner';
+COMMENT ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) IS 'puts one row trigger on a table that holds rows of a log';
 
 CREATE FUNCTION llm._install_triggers(relation regclass, source int, version int, role text, capture text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
--- Statement triggers without WHEN evaluate nothing of the table's, and only the extension's owner may use llm._capture(). Row triggers
--- are made by the owner of the table, and on each leaf by itself: on a partitioned table PostgreSQL would open the partition key.
+-- Made by the extension's owner, since only it may use llm._capture(). Nothing of the table's is evaluated, because statement triggers
+-- have no WHEN and row triggers are on each leaf by itself: on a partitioned table PostgreSQL would open the partition key.
 DECLARE
     name text;
     call text := format('EXECUTE FUNCTION llm._capture(%L, %L, %L)', source, version, role);
@@ -468,7 +468,7 @@ BEGIN
     SELECT t.tgname AS name, t.tgrelid::regclass AS relation, format('%I.%I', s.relation_schema, s.relation_name) AS log INTO made
     FROM pg_event_trigger_ddl_commands() c
     JOIN pg_trigger t ON t.oid = c.objid AND t.tgnargs = 3
-    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), '\000', 1) AS source) a
+    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), chr(92) || '000', 1) AS source) a
     JOIN llm.source s ON s.id = CASE WHEN a.source ~ '^[0-9]{1,9}$' THEN a.source::int END
     WHERE c.classid = 'pg_trigger'::regclass AND t.tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure)
       AND NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace

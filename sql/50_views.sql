@@ -135,7 +135,7 @@ LEFT JOIN (
 LEFT JOIN LATERAL (
     SELECT pg_catalog.min(CASE WHEN s.is_managed AND NOT pg_catalog.has_schema_privilege(r.relowner, r.relnamespace, 'CREATE') THEN
                pg_catalog.format('42501: role %I lacks CREATE on schema %I, so partitions are not made ahead of time', pg_catalog.pg_get_userbyid(r.relowner), s.relation_schema) END) AS cannot_create,
-           'partitions of other roles, each read with its owner''s rights: '
+           'partitions of other roles: '
                || pg_catalog.string_agg(pg_catalog.format('%I.%I (%I)', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)), ', ' ORDER BY n.nspname, c.relname)
                   FILTER (WHERE c.relowner <> r.relowner) AS others
     FROM llm._trigger t

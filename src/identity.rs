@@ -279,17 +279,14 @@ pub fn bind(role: &str, user: Option<String>, all_organizations: bool) -> Result
         return Err(Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("role \"{shown}\" does not exist"))
             .hint("CREATE ROLE .. LOGIN first; the name is written as it is, without quotes of its own."));
     };
-    let sql = if rights::functions_are_definers() {
-        "INSERT INTO llm._binding AS b (role, user_id, all_organizations) VALUES ($1, $2, $3)
-         ON CONFLICT (role) DO UPDATE SET user_id = EXCLUDED.user_id, all_organizations = EXCLUDED.all_organizations"
-    } else {
-        "INSERT INTO llm._binding AS b (role, user_id, all_organizations, role_oid) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (role) DO UPDATE SET user_id = EXCLUDED.user_id, all_organizations = EXCLUDED.all_organizations,
-                                          role_oid = EXCLUDED.role_oid"
-    };
-    let arguments = [role.into(), user.into(), all_organizations.into(), role_oid.into()];
-    let used = if rights::functions_are_definers() { &arguments[..3] } else { &arguments[..] };
-    Ok(Spi::run_with_args(sql, used)?)
+    let sql = "INSERT INTO llm._binding AS b (role, user_id, all_organizations) VALUES ($1, $2, $3)
+               ON CONFLICT (role) DO UPDATE SET user_id = EXCLUDED.user_id, all_organizations = EXCLUDED.all_organizations";
+    Spi::run_with_args(sql, &[role.into(), user.into(), all_organizations.into()])?;
+    if rights::functions_are_definers() {
+        return Ok(());
+    }
+    // Apart, because a row that comes in is one of a dump (llm._binding_is_new).
+    Ok(Spi::run_with_args("UPDATE llm._binding b SET role_oid = $2 WHERE b.role = $1", &[role.into(), role_oid.into()])?)
 }
 
 pub fn unbind(role: &str) -> Result<()> {

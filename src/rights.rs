@@ -31,10 +31,13 @@ pub struct ActingAs {
     _settings: Option<LocalSettings>,
 }
 
-/// What must not depend on the session: names mean the built-in ones, row security fails rather than hides rows, and every text of a
-/// value is the same whoever writes.
-const PINNED: [(&CStr, &CStr); 7] = [
+/// What must not depend on the session: names mean the built-in ones, SQL is read in one way, row security fails rather than hides rows,
+/// and every text of a value is the same whoever writes.
+const PINNED: [(&CStr, &CStr); 10] = [
     (c"search_path", c"pg_catalog, pg_temp"),
+    (c"standard_conforming_strings", c"on"),
+    (c"transform_null_equals", c"off"),
+    (c"quote_all_identifiers", c"off"),
     (c"row_security", c"off"),
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),

@@ -16,8 +16,9 @@ SELECT n.nspname::text AS schema_name,
                OR (i.inhparent = c.oid AND c.relkind = 'r')) AS has_inheritance,
        EXISTS (SELECT FROM llm._tree($1::pg_catalog.regclass) m JOIN pg_catalog.pg_class f ON f.oid = m.relation AND f.relkind = 'f') AS has_foreign_leaf,
        EXISTS (SELECT FROM llm._tree($1::pg_catalog.regclass) m JOIN pg_catalog.pg_class f ON f.oid = m.relation AND f.relforcerowsecurity) AS forces_row_security,
-       EXISTS (SELECT FROM llm._trigger t JOIN llm.source s ON s.id = t.source WHERE t.relation = c.oid
-               OR t.relation IN (SELECT m.relation FROM llm._tree($1::pg_catalog.regclass) m)) AS is_attached,
+       -- Of a tree whose root lost its trigger the partitions still have theirs: it is to be attached again.
+       EXISTS (SELECT FROM llm._trigger t JOIN llm.source s ON s.id = t.source WHERE t.role = 'root' AND (t.relation = c.oid
+               OR t.relation IN (SELECT m.relation FROM llm._tree($1::pg_catalog.regclass) m))) AS is_attached,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS column_names
 FROM pg_catalog.pg_class c

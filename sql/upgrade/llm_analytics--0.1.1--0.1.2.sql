@@ -50,6 +50,23 @@ COMMENT ON TABLE llm._failure IS
 
 COMMENT ON COLUMN llm._binding.role_oid IS 'the role that the binding was made for: it does not count for another role of that name, which a restore, a rename or a new CREATE ROLE may bring. 0: not confirmed since it was restored';
 
+CREATE FUNCTION llm._binding_is_new() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Fires for the rows of a dump too. Another server may have given the number to another role of the same name, so llm.bind_role writes
+-- it after the row.
+BEGIN
+    NEW.role_oid := 0;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION llm._binding_is_new() IS 'trigger of llm._binding: a row that comes in counts once llm.bind_role confirms it';
+
+CREATE TRIGGER binding_is_new BEFORE INSERT ON llm._binding FOR EACH ROW EXECUTE FUNCTION llm._binding_is_new();
+
+ALTER TABLE llm._binding ENABLE ALWAYS TRIGGER binding_is_new;
+
 CREATE FUNCTION llm._measures_eq(llm.measures, llm.measures) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE AS 'byteaeq';
 
@@ -268,7 +285,7 @@ COMMENT ON FUNCTION llm._is_waiting(text, int) IS 'whether a step failed for a l
 CREATE FUNCTION llm._failed(step text, source int, state text, message text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
--- The text of a server's error can hold values of a row. So the tables have the SQLSTATE, and who sees the WARNING has the text.
+-- The text of a server's error can hold values of a row, so the server's log alone has it.
 DECLARE
     what text := step || coalesce((SELECT format(' of %I.%I', s.relation_schema, s.relation_name) FROM llm.source s WHERE s.id = $2), '');
     pause interval := coalesce(current_setting('llm.fold_interval', true), '10s')::interval;
@@ -279,7 +296,8 @@ BEGIN
     SET failures = f.failures + 1, sqlstate = EXCLUDED.sqlstate, failed_at = EXCLUDED.failed_at,
         retry_at = EXCLUDED.failed_at + 2 ^ least(f.failures + 1, 6) * pause;
     UPDATE llm._state SET last_error = format('%s: %s failed', state, what), last_error_at = clock_timestamp();
-    RAISE WARNING USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed', what), DETAIL = message;
+    RAISE WARNING USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed', what), DETAIL = 'The server''s log has more.';
+    RAISE LOG USING ERRCODE = state, MESSAGE = format('llm_analytics: %s failed: %s', what, message);
 END
 $$;
 
@@ -316,7 +334,7 @@ BEGIN
             -- What the leaves missed is not known, so the whole source is read again.
             UPDATE llm.source s SET complete_from = 'infinity' WHERE s.id = (broken.source).id;
         EXCEPTION
-            WHEN OTHERS THEN
+            WHEN OTHERS OR assert_failure THEN
                 PERFORM llm._failed('heal', (broken.source).id, SQLSTATE, SQLERRM);
         END;
     END LOOP;
@@ -326,7 +344,7 @@ $$;
 COMMENT ON FUNCTION llm._heal() IS 'puts triggers on leaves that lost them and has their source read again; what fails for one log is recorded';
 
 CREATE FUNCTION llm._backfill_any() RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
 AS $$
 DECLARE
     log int;
@@ -341,7 +359,7 @@ BEGIN
                     RETURN done;
                 END IF;
             EXCEPTION
-                WHEN OTHERS THEN
+                WHEN OTHERS OR assert_failure THEN
                     PERFORM llm._failed('backfill', log, SQLSTATE, SQLERRM);
             END;
         END IF;
@@ -404,7 +422,7 @@ BEGIN
                 goes_on := CASE WHEN llm._backfill_any() IS NOT NULL THEN 0 END;
         END CASE;
     EXCEPTION
-        WHEN OTHERS THEN
+        WHEN OTHERS OR assert_failure THEN
             PERFORM llm._failed(step, 0, SQLSTATE, SQLERRM);
             RETURN NULL;
     END;
@@ -497,7 +515,7 @@ BEGIN
                 END IF;
             END IF;
         EXCEPTION
-            WHEN OTHERS THEN
+            WHEN OTHERS OR assert_failure THEN
                 PERFORM llm._failed('tend', managed.id, SQLSTATE, SQLERRM);
         END;
     END LOOP;
@@ -525,7 +543,7 @@ COMMENT ON FUNCTION llm.access(text) IS
     'what the caller may open for an organization, and why not (no_identity, not_member, role_required, plan_required), as JSON; organization, plan and role are null for whoever is no member. Fails only where a directory of the host cannot be read';
 
 COMMENT ON FUNCTION llm._capture_row() IS
-    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because the owners of the tables make these triggers; on a table outside the recorded tree of the log that it names it counts nothing';
+    'row trigger of attached logs: what a replication worker applies, and rows that MERGE moves. For everyone, because until 0.1.1 PostgreSQL copied it to new partitions with their maker''s rights; on a table outside the recorded tree of the log that it names it counts nothing';
 
 CREATE OR REPLACE VIEW llm._trigger AS
 -- Arguments can be anybody's words: NULL where they are no numbers, so that the view never fails.
@@ -557,19 +575,19 @@ AS $$
 BEGIN
     -- Until 0.1.1 the root had them, and PostgreSQL copies them to partitions that are made below it.
     IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname = $2) THEN
-        PERFORM llm._run_as_owner(relation, format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
-                                                   $2, fires, relation, condition, source, version, role));
+        EXECUTE format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION llm._capture_row(%L, %L, %L)',
+                       $2, fires, relation, condition, source, version, role);
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) IS 'puts one row trigger on a table that holds rows of a log, as its owner';
+COMMENT ON FUNCTION llm._install_row_trigger(regclass, text, text, text, int, int, text) IS 'puts one row trigger on a table that holds rows of a log';
 
 CREATE OR REPLACE FUNCTION llm._install_triggers(relation regclass, source int, version int, role text, capture text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
--- Statement triggers without WHEN evaluate nothing of the table's, and only the extension's owner may use llm._capture(). Row triggers
--- are made by the owner of the table, and on each leaf by itself: on a partitioned table PostgreSQL would open the partition key.
+-- Made by the extension's owner, since only it may use llm._capture(). Nothing of the table's is evaluated, because statement triggers
+-- have no WHEN and row triggers are on each leaf by itself: on a partitioned table PostgreSQL would open the partition key.
 DECLARE
     name text;
     call text := format('EXECUTE FUNCTION llm._capture(%L, %L, %L)', source, version, role);
@@ -668,7 +686,7 @@ BEGIN
     SELECT t.tgname AS name, t.tgrelid::regclass AS relation, format('%I.%I', s.relation_schema, s.relation_name) AS log INTO made
     FROM pg_event_trigger_ddl_commands() c
     JOIN pg_trigger t ON t.oid = c.objid AND t.tgnargs = 3
-    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), '\000', 1) AS source) a
+    CROSS JOIN LATERAL (SELECT split_part(encode(t.tgargs, 'escape'), chr(92) || '000', 1) AS source) a
     JOIN llm.source s ON s.id = CASE WHEN a.source ~ '^[0-9]{1,9}$' THEN a.source::int END
     WHERE c.classid = 'pg_trigger'::regclass AND t.tgfoid IN ('llm._capture()'::regprocedure, 'llm._capture_row()'::regprocedure)
       AND NOT EXISTS (SELECT FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
@@ -816,7 +834,7 @@ LEFT JOIN (
 LEFT JOIN LATERAL (
     SELECT pg_catalog.min(CASE WHEN s.is_managed AND NOT pg_catalog.has_schema_privilege(r.relowner, r.relnamespace, 'CREATE') THEN
                pg_catalog.format('42501: role %I lacks CREATE on schema %I, so partitions are not made ahead of time', pg_catalog.pg_get_userbyid(r.relowner), s.relation_schema) END) AS cannot_create,
-           'partitions of other roles, each read with its owner''s rights: '
+           'partitions of other roles: '
                || pg_catalog.string_agg(pg_catalog.format('%I.%I (%I)', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)), ', ' ORDER BY n.nspname, c.relname)
                   FILTER (WHERE c.relowner <> r.relowner) AS others
     FROM llm._trigger t
@@ -874,6 +892,7 @@ ALTER POLICY readers ON llm._pending USING (
 DROP FUNCTION llm._fold_step();
 
 -- Closed by default.
+REVOKE ALL ON FUNCTION llm._binding_is_new() FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._measures_eq(llm.measures, llm.measures) FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._measures_ne(llm.measures, llm.measures) FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm._measures_lt(llm.measures, llm.measures) FROM PUBLIC;
@@ -951,7 +970,7 @@ BEGIN
     LOOP
         RAISE WARNING USING MESSAGE = pg_catalog.format('materialized view %s cannot be refreshed any more', found.name),
             DETAIL = pg_catalog.format('It reads usage as its owner %I, who has no identity.', found.owner),
-            HINT = 'Call llm.bind_role() for the owner, or give the view to a role that is bound or a superuser.';
+            HINT = 'Call llm.bind_role() for the owner.';
     END LOOP;
 END
 $$;

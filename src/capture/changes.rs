@@ -3,8 +3,7 @@
 use super::plan::Plan;
 use crate::error::Result;
 use crate::pending::{self, RowMemory};
-use crate::rights::ActingAs;
-use crate::source::reading::Place;
+use crate::source::evaluation::{self, Evaluation};
 use llm_analytics_core::bucket::{self, Micros};
 use llm_analytics_core::delta::{Deltas, Kind, Row};
 use llm_analytics_core::measure;
@@ -53,28 +52,10 @@ impl Rows {
     }
 }
 
-/// What host expressions need: the owner's rights and an executor state.
-struct Evaluation {
-    estate: *mut pg_sys::EState,
-    econtext: *mut pg_sys::ExprContext,
-    /// In the order of the plan's places, null for plain columns.
-    states: Vec<*mut pg_sys::ExprState>,
-    _rights: ActingAs,
-}
-
 impl<'p> Changes<'p> {
     pub(super) unsafe fn new(source: i32, relation: pg_sys::Relation, plan: &'p Plan, counts_from: i64) -> Changes<'p> {
-        // SAFETY: the executor state lives in the current (per-query) memory context and is freed in `finish`, or with the context.
-        let evaluation = plan.reading.needs_evaluation().then(|| unsafe {
-            let rights = ActingAs::user((*(*relation).rd_rel).relowner, true);
-            let estate = pg_sys::CreateExecutorState();
-            let econtext = pg_sys::MakePerTupleExprContext(estate);
-            let states = plan.reading.places.iter().map(|place| match place {
-                Place::Attribute(_) => std::ptr::null_mut(),
-                Place::Expression(node) => pg_sys::ExecPrepareExpr((*node).cast(), estate),
-            });
-            Evaluation { estate, econtext, states: states.collect(), _rights: rights }
-        });
+        // SAFETY: the current memory context is that of the statement; the plan outlives the evaluation.
+        let evaluation = plan.reading.needs_evaluation().then(|| unsafe { Evaluation::new(&plan.reading, plan.owner) });
         Changes { source, plan, relation, counts_from, deltas: Deltas::default(), evaluation }
     }
 
@@ -161,46 +142,19 @@ impl<'p> Changes<'p> {
         add(&mut self.deltas, self.source, read, kind, sign)
     }
 
-    /// What a row says, as [`Reading::row`] does; None for one that does not count.
+    /// What a row says; None for one that does not count.
     unsafe fn read<'r>(&self, slot: *mut pg_sys::TupleTableSlot) -> Option<(Micros, Row<'r>, i64)> {
-        // SAFETY: the slot holds a row of the relation, its arrays are valid once all attributes are deformed; expression states were
-        // prepared for it. A host function's error goes through the guard.
-        unsafe {
-            pg_sys::slot_getsomeattrs_int(slot, self.plan.reading.attributes((*(*slot).tts_tupleDescriptor).natts));
-            let evaluation = self.evaluation.as_ref();
-            if let Some(evaluation) = evaluation {
-                pg_sys::MemoryContextReset((*evaluation.econtext).ecxt_per_tuple_memory);
-                (*evaluation.econtext).ecxt_scantuple = slot;
-            }
-            let value = |at: usize| match (&self.plan.reading.places[at], evaluation) {
-                (Place::Attribute(attribute), _) => attribute.of(slot),
-                (Place::Expression(_), Some(evaluation)) => evaluate(evaluation, evaluation.states[at]),
-                (Place::Expression(_), None) => None,
-            };
-            self.plan.reading.row(value).filter(|(created_at, ..)| *created_at >= self.counts_from)
-        }
+        // SAFETY: the slot holds a row of the relation.
+        let read = unsafe { evaluation::read(&self.plan.reading, self.evaluation.as_ref(), slot) };
+        read.filter(|(created_at, ..)| *created_at >= self.counts_from)
     }
 
     pub(super) fn finish(self) -> Deltas {
-        if let Some(evaluation) = &self.evaluation {
-            // SAFETY: made in `new`, not used any more.
-            unsafe { pg_sys::FreeExecutorState(evaluation.estate) };
+        if let Some(evaluation) = self.evaluation {
+            evaluation.finish();
         }
         self.deltas
     }
-}
-
-unsafe fn evaluate(evaluation: &Evaluation, state: *mut pg_sys::ExprState) -> Option<pg_sys::Datum> {
-    let mut is_null = false;
-    // SAFETY: a prepared expression; results live in the per-tuple context until the next row.
-    let value = unsafe {
-        let previous = pg_sys::MemoryContextSwitchTo((*evaluation.econtext).ecxt_per_tuple_memory);
-        let function = (*state).evalfunc?;
-        let value = pg_sys::ffi::pg_guard_ffi_boundary(|| function(state, evaluation.econtext, &mut is_null));
-        pg_sys::MemoryContextSwitchTo(previous);
-        value
-    };
-    (!is_null).then_some(value)
 }
 
 /// Adds one row as read; a row that lies in no date range adds nothing.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::pending::own_table;
 use crate::query::{self, See};
-use crate::rights::{ActingAs, Snapshot};
+use crate::rights::{ActingAs, Snapshot, class_row};
 use crate::source::mapping::Mapping;
 use crate::source::reading::Reading;
 use pgrx::prelude::*;
@@ -21,6 +21,10 @@ pub(super) struct Plan {
     /// Attached without its history: of rows created before, only those that come in count, since it is not known of one that changes or
     /// goes whether it did.
     pub(super) counts_from: i64,
+    /// The root of the log, and the role that owns it, whose mapping this is: it is evaluated with that role's rights, whoever owns the
+    /// partition that is written to.
+    root: pg_sys::Oid,
+    pub(super) owner: pg_sys::Oid,
     /// `llm._pending`. That is dropped with the triggers only, and then the plan is made anew.
     pub(super) pending: pg_sys::Oid,
     /// Holds the expression trees.
@@ -46,7 +50,9 @@ thread_local! {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     let ours = relation == pg_sys::InvalidOid
-        || PLANS.with(|plans| plans.try_borrow().map_or(true, |plans| plans.keys().any(|(known, _, _)| *known == relation)));
+        || PLANS.with(|plans| {
+            plans.try_borrow().map_or(true, |plans| plans.iter().any(|((known, _, _), plan)| *known == relation || plan.root == relation))
+        });
     if ours {
         STALE.set(true);
     }
@@ -73,18 +79,18 @@ pub(super) unsafe fn plan(relation: pg_sys::Relation, source: i32, version: i32)
 
 unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
     // SAFETY: `relation` is open.
-    let (oid, owner) = unsafe { ((*relation).rd_id, (*(*relation).rd_rel).relowner) };
+    let oid = unsafe { (*relation).rd_id };
     let found = {
         let _latest = Snapshot::latest();
         let _rights = ActingAs::extension_owner()?;
         let mut found = (None, None, None, None);
         query::each(include_str!("../../sql/query/capture_plan.sql"), &[source.into(), oid.into()], See::Active, |row| {
-            found = (row.get::<pgrx::JsonB>(1), row.get::<bool>(2), row.get::<bool>(3), row.get::<TimestampWithTimeZone>(4));
+            found = (row.get::<pgrx::JsonB>(1), row.get::<bool>(2), row.get::<pg_sys::Oid>(3), row.get::<TimestampWithTimeZone>(4));
             Ok(())
         })?;
         found
     };
-    let (Some(columns), Some(keeps_deleted), member, counts_from) = found else {
+    let (Some(columns), Some(keeps_deleted), root, counts_from) = found else {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("request log source {source} is unknown"),
@@ -92,7 +98,9 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
         .detail("The table has capture triggers, but llm.source does not have their source.")
         .hint("SELECT llm.attach_log(..) of the table, as after a restore of the host's tables alone; or restore llm.source."));
     };
-    let in_tree = member == Some(true);
+    let in_tree = root.is_some();
+    let root = root.unwrap_or(oid);
+    let owner = class_row(root).map(|class| class.owner).ok_or_else(|| Error::internal("the root of a request log is gone"))?;
     let mapping = if in_tree { Mapping::from_json(&columns.0)? } else { Mapping(Vec::new()) };
     let pending = own_table(c"_pending")?;
     // SAFETY: the context belongs to the plan and is deleted with it. Until it is made it is a child
@@ -113,7 +121,7 @@ unsafe fn make_plan(relation: pg_sys::Relation, source: i32) -> Result<Plan> {
             Ok(reading) => {
                 pg_sys::MemoryContextSetParent(context, pg_sys::TopMemoryContext);
                 let counts_from = counts_from.map_or(i64::MIN, pg_sys::TimestampTz::from);
-                Ok(Plan { reading, keeps_deleted, in_tree, counts_from, pending, context })
+                Ok(Plan { reading, keeps_deleted, in_tree, counts_from, root, owner, pending, context })
             }
             Err(error) => {
                 pg_sys::MemoryContextDelete(context);

@@ -102,6 +102,32 @@ SELECT llm.rebuild('-infinity', 'infinity', 'mixed') AS changed;
 SELECT * FROM llm.verify();
 SELECT 1 AS detached FROM llm.detach_log('mixed');
 
+-- the mapping is the log's owner's: of partitions of a superuser's, which come later, it runs with the owner's rights too
+SET ROLE regress_hostile;
+CREATE TABLE mapped (LIKE by_list) PARTITION BY RANGE (created_at);
+CREATE TABLE mapped_3 PARTITION OF mapped FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+INSERT INTO mapped VALUES ('2026-03-01', 'mapped', 'k', 'm', 1);
+SELECT 1 AS attached FROM llm.attach_log('mapped', '{"created_at": "created_at", "organization_id": "organization_id", "api_key_id": "api_key_id", "model": "hostile.try(model)", "cost": "cost"}');
+RESET ROLE;
+CREATE TABLE mapped_4 PARTITION OF mapped FOR VALUES FROM ('2026-04-01') TO ('2026-05-01');
+CREATE TABLE mapped_5 (LIKE mapped);
+INSERT INTO mapped_5 VALUES ('2026-05-01', 'mapped', 'k', 'm', 2), ('2026-05-02', 'mapped', 'k', 'm', 4);
+ALTER TABLE mapped ATTACH PARTITION mapped_5 FOR VALUES FROM ('2026-05-01') TO ('2026-06-01');
+INSERT INTO mapped_4 VALUES ('2026-04-01', 'mapped', 'k', 'm', 8);
+DELETE FROM mapped_5 WHERE cost = 4;
+CALL llm.backfill();
+UPDATE llm.source SET complete_from = 'infinity' WHERE relation_name = 'mapped';
+CALL llm.backfill();
+SELECT llm.rebuild('-infinity', 'infinity', 'mapped') >= 0 AS rebuilt;
+SELECT * FROM llm.verify();
+SELECT sum(requests) AS requests_4, sum(cost) AS cost_15 FROM llm.usage WHERE organization_id = 'mapped';
+SELECT hostile.is_superuser(), last_error FROM llm.status WHERE source = 'hostile.mapped';
+SELECT llm.forget('mapped');
+TRUNCATE mapped;
+SELECT llm.forget('mapped') > 0 AS forgotten;
+SELECT 1 AS detached FROM llm.detach_log('mapped');
+DROP TABLE mapped;
+
 -- a trigger of one's own on a table of one's own counts nothing, and evaluates nothing of the log it names
 SET ROLE regress_hostile;
 CREATE TABLE outside (LIKE by_list);

@@ -129,7 +129,7 @@ SELECT llm.forget(repeat('long', 100)) > 0 AS long, llm.forget('unknown') > 0 AS
 CREATE ROLE regress_monitor IN ROLE pg_monitor;
 SET ROLE regress_monitor;
 SELECT source, state, complete_from, sealed_before, retention, pending_rows > 0 AS pending, pending_bytes > 0 AS pending_bytes, lag < interval '1 hour' AS lag,
-       last_fold_rows > 0 AS last_fold_rows, fold_rows_per_second > 0 AS speed, rollup_bytes > 0 AS rollup_bytes, log_bytes > 0 AS log_bytes, skipped_values, last_error
+       last_fold_rows > 0 AS last_fold_rows, fold_rows_per_second > 0 AS speed, rollup_bytes > 0 AS rollup_bytes, log_bytes > 0 AS log_bytes, skipped_values, split_part(last_error, ':', 1) AS last_error
 FROM llm.status ORDER BY source NULLS LAST, state;
 RESET ROLE;
 
