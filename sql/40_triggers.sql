@@ -105,13 +105,17 @@ $$;
 COMMENT ON FUNCTION llm._enable_triggers(regclass) IS 'has the capture triggers of one table fire when they should';
 
 CREATE VIEW llm._capture_gap AS
-SELECT r.source, r.relation AS root, m.relation, pg_catalog.count(g.relation) AS triggers
-FROM llm._trigger r
-CROSS JOIN LATERAL llm._tree(r.relation::pg_catalog.regclass) m
-LEFT JOIN llm._trigger_state g ON g.relation = m.relation AND g.source = r.source
+-- Not by llm._tree(), which waits for a lock on each table: a log that is locked must not keep the others from being healed.
+WITH RECURSIVE member (source, root, relation) AS (
+    SELECT r.source, r.relation, r.relation FROM llm._trigger r WHERE r.role = 'root'
+    UNION
+    SELECT m.source, m.root, i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.relation AND NOT i.inhdetachpending
+)
+SELECT m.source, m.root, m.relation, pg_catalog.count(g.relation) AS triggers
+FROM member m
+LEFT JOIN llm._trigger_state g ON g.relation = m.relation AND g.source = m.source
     AND g.name IN ('llm_capture_insert', 'llm_capture_update', 'llm_capture_delete', 'llm_capture_truncate')
-WHERE r.role = 'root'
-GROUP BY r.source, r.relation, m.relation
+GROUP BY m.source, m.root, m.relation
 HAVING pg_catalog.count(g.relation) < 4 OR pg_catalog.bool_or(g.enabled = 'D')
     OR EXISTS (SELECT FROM llm._trigger_state x WHERE x.relation = m.relation AND x.name = 'llm_capture_row' AND x.enabled = 'D');
 COMMENT ON VIEW llm._capture_gap IS 'tables of attached logs whose changes are not seen: of the 4 capture triggers some are missing or disabled';

@@ -569,6 +569,21 @@ CROSS JOIN LATERAL (SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'es
 JOIN llm.source s ON s.id = CASE WHEN a.source OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' THEN a.source::int END
 WHERE t.tgfoid IN ('llm._capture()'::pg_catalog.regprocedure, 'llm._capture_row()'::pg_catalog.regprocedure) AND t.tgname ^@ 'llm_capture_' AND t.tgnargs = 3;
 
+CREATE OR REPLACE VIEW llm._capture_gap AS
+-- Not by llm._tree(), which waits for a lock on each table: a log that is locked must not keep the others from being healed.
+WITH RECURSIVE member (source, root, relation) AS (
+    SELECT r.source, r.relation, r.relation FROM llm._trigger r WHERE r.role = 'root'
+    UNION
+    SELECT m.source, m.root, i.inhrelid FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.relation AND NOT i.inhdetachpending
+)
+SELECT m.source, m.root, m.relation, pg_catalog.count(g.relation) AS triggers
+FROM member m
+LEFT JOIN llm._trigger_state g ON g.relation = m.relation AND g.source = m.source
+    AND g.name IN ('llm_capture_insert', 'llm_capture_update', 'llm_capture_delete', 'llm_capture_truncate')
+GROUP BY m.source, m.root, m.relation
+HAVING pg_catalog.count(g.relation) < 4 OR pg_catalog.bool_or(g.enabled = 'D')
+    OR EXISTS (SELECT FROM llm._trigger_state x WHERE x.relation = m.relation AND x.name = 'llm_capture_row' AND x.enabled = 'D');
+
 CREATE FUNCTION llm._install_row_trigger(relation regclass, name text, fires text, condition text, source int, version int, role text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
