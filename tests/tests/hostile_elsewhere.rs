@@ -97,6 +97,8 @@ fn dumped_and_restored() {
     println!("pg_restore itself ran as a superuser: {of_postgresql:?}");
     run(host.client(Actor::Dba), "ALTER ROLE m NOSUPERUSER");
     host.in_database("restored");
+    // Whoever restores confirms who is whom.
+    run(host.client(Actor::Dba), "SELECT llm.bind_role('b', 'u')");
     if !restore.status.success() {
         println!("pg_restore said: {said}");
     }
